@@ -1,0 +1,108 @@
+# All that one does with zabkit. Each target does its own set-up: a virtual environment in .venv, the crates of
+# Cargo.lock, one release build. A stamp file stands for each finished step, so a second run needs no network.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON3 ?= python3
+VENV := $(CURDIR)/.venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+export PATH := $(VENV)/bin:$(PATH)
+# The extension is built against, and pyo3 asks, this interpreter and no other.
+export PYO3_PYTHON := $(PY)
+export VIRTUAL_ENV := $(VENV)
+
+# After `cargo fetch` nothing may ask the network, and nothing may move Cargo.lock.
+CARGO := CARGO_NET_OFFLINE=true cargo
+LOCKED := --locked
+
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs' 2>/dev/null)
+BUILD_SOURCES := $(RUST_SOURCES) pyproject.toml build_backend/zabkit_build.py
+
+DEPS := $(VENV)/.deps
+CRATES := $(VENV)/.crates
+BUILT := $(VENV)/.built
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+# --- set-up -------------------------------------------------------------------------------------------------------
+
+$(VENV)/bin/python:
+	$(PYTHON3) -m venv $(VENV)
+
+$(DEPS): requirements/dev.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -r requirements/dev.txt
+	@touch $@
+
+$(CRATES): Cargo.lock
+	@mkdir -p $(VENV)
+	cargo fetch $(LOCKED)
+	@touch $@
+
+# pip builds with what is in .venv and asks no index: the same wheel as `pip install .`, with the Python files in place.
+$(BUILT): $(BUILD_SOURCES) | $(DEPS) $(CRATES)
+	CARGO_NET_OFFLINE=true $(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: setup build requirements
+setup: $(DEPS) $(CRATES)
+
+build: $(BUILT) ## the extension and the native command, in .venv (release)
+
+requirements: | $(VENV)/bin/python
+	$(PIP) install --quiet --upgrade -r requirements/dev.in
+	{ echo "# Pinned: made from dev.in by \`make requirements\`."; $(PIP) freeze --exclude-editable; } > requirements/dev.txt
+
+# --- what one runs ------------------------------------------------------------------------------------------------
+
+.PHONY: demo test test-rust test-python lint sim bench chaos fuzz interop clean
+
+demo: $(BUILT) ## three servers in one Python process, kazoo as client, the leader killed under load
+	$(PY) examples/demo.py
+
+test: test-rust test-python ## cargo's tests, then Python's
+
+test-rust: $(CRATES) | $(DEPS)
+	$(CARGO) test $(LOCKED)
+
+test-python: $(BUILT)
+	$(PY) -m pytest
+
+lint: $(BUILT) ## formats, clippy with and without Python, types
+	cargo fmt --check
+	$(CARGO) clippy $(LOCKED) --all-targets -- -D warnings
+	$(CARGO) clippy $(LOCKED) --all-targets --features python -- -D warnings
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(PY) -m mypy.stubtest zabkit._zabkit --mypy-config-file pyproject.toml
+	if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; fi
+
+SEEDS ?= 500
+sim: $(CRATES) ## whole ensembles from seeds, with faults; SEEDS=500
+	$(CARGO) run $(LOCKED) --release --quiet -- simulate --seeds $(SEEDS)
+
+bench: $(BUILT) ## figures beside Apache ZooKeeper (Debian's packages and ../shared/tools)
+	benches/peers.sh
+
+.PHONY: wheel-check
+wheel-check: ## `pip install .` into an empty environment (asks PyPI for maturin)
+	PYTHON3=$(PYTHON3) build_backend/check_wheel.sh
+
+chaos: $(BUILT) ## the long forms of the process tests: leader kills under writes
+	$(PY) -m pytest -m soak
+
+fuzz: $(CRATES) ## mutated frames against the decoders and the open ports, the long form
+	ZABKIT_FUZZ_FRAMES=100000 $(CARGO) test $(LOCKED) --release fuzz -- --nocapture
+
+interop: $(BUILT) ## Apache's servers and kazoo's own test suite (Debian's packages and ../shared/tools)
+	tests/interop.sh
+
+clean: ## removes what the others made
+	cargo clean
+	rm -rf .venv build dist python/zabkit/*.so .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './target/*' -prune -exec rm -rf {} +
