@@ -54,6 +54,19 @@ pub enum EventType {
     NodeChildrenChanged = 4,
 }
 
+impl EventType {
+    /// The type with this number, if servers send it.
+    pub fn from_code(code: i32) -> Option<Self> {
+        Some(match code {
+            1 => EventType::NodeCreated,
+            2 => EventType::NodeDeleted,
+            3 => EventType::NodeDataChanged,
+            4 => EventType::NodeChildrenChanged,
+            _ => return None,
+        })
+    }
+}
+
 /// The answer to a connect request; no header around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectResponse {
