@@ -1,0 +1,161 @@
+//! How a learner is brought to the leader's history: DIFF, TRUNC or SNAP. Zab phase 2;
+//! ZooKeeper: `LearnerHandler.syncFollower`, `queueCommittedProposals`.
+
+use super::Proposal;
+use crate::records::Zxid;
+use std::collections::VecDeque;
+
+/// How many committed transactions are kept in memory (`commitLogCount`).
+pub const RECENT_MAX: usize = 500;
+
+/// The newest committed transactions, without a gap: each one that is committed is pushed.
+#[derive(Clone, Debug, Default)]
+pub struct CommittedLog {
+    proposals: VecDeque<Proposal>,
+}
+
+/// What the leader sends to a learner before NEWLEADER.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncPlan {
+    /// The learner's history is a prefix of ours: the missing ones follow.
+    Diff { to: Zxid, missing: Vec<Proposal> },
+    /// The learner must forget what is after `to`; then the missing ones follow.
+    Trunc { to: Zxid, missing: Vec<Proposal> },
+    /// Our memory does not say how the histories differ: the whole tree.
+    Snap,
+}
+
+impl CommittedLog {
+    /// The newest of `proposals`, which ascend up to the last one that is applied.
+    pub fn new(proposals: impl IntoIterator<Item = Proposal>) -> Self {
+        let mut log = CommittedLog::default();
+        proposals.into_iter().for_each(|proposal| log.push(proposal));
+        log
+    }
+
+    pub fn push(&mut self, proposal: Proposal) {
+        if let Some(last) = self.proposals.back() {
+            assert!(proposal.zxid() > last.zxid(), "{} was committed after {}", proposal.zxid(), last.zxid());
+        }
+        if self.proposals.len() == RECENT_MAX {
+            self.proposals.pop_front();
+        }
+        self.proposals.push_back(proposal);
+    }
+
+    /// Forgets all, when the history is replaced by a snapshot.
+    pub fn clear(&mut self) {
+        self.proposals.clear();
+    }
+
+    /// How to synchronise a learner whose last logged zxid is `peer`; `last` is our last processed one.
+    pub fn plan_sync(&self, peer: Zxid, last: Zxid) -> SyncPlan {
+        let min = self.proposals.front().map_or(last, Proposal::zxid);
+        let max = self.proposals.back().map_or(last, Proposal::zxid);
+        if peer == last {
+            return SyncPlan::Diff { to: peer, missing: Vec::new() };
+        }
+        // The beginning of an epoch is no transaction: it can be neither truncated to nor away.
+        let epoch_start = peer.counter() == 0;
+        if peer > max && !epoch_start {
+            return SyncPlan::Trunc { to: max, missing: Vec::new() };
+        }
+        if peer < min || peer > max {
+            return SyncPlan::Snap;
+        }
+        self.walk(peer, max, epoch_start)
+    }
+
+    /// `min <= peer <= max`: finds where the histories part.
+    fn walk(&self, peer: Zxid, max: Zxid, epoch_start: bool) -> SyncPlan {
+        let at = self.proposals.partition_point(|proposal| proposal.zxid() < peer);
+        let after = |index: usize| self.proposals.iter().skip(index).cloned().collect();
+        match self.proposals.get(at) {
+            Some(same) if same.zxid() == peer => SyncPlan::Diff { to: max, missing: after(at + 1) },
+            Some(_) if epoch_start => SyncPlan::Diff { to: max, missing: after(at) },
+            Some(next) if next.zxid().epoch() == peer.epoch() => match at.checked_sub(1) {
+                Some(before) => SyncPlan::Trunc { to: self.proposals[before].zxid(), missing: after(at) },
+                None => SyncPlan::Snap,
+            },
+            // Another epoch's tail: where to cut it is not in our memory.
+            Some(_) => SyncPlan::Snap,
+            None if epoch_start => SyncPlan::Diff { to: max, missing: Vec::new() },
+            None => SyncPlan::Snap,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{Epoch, ErrorTxn, SessionId, Txn, TxnBody};
+
+    fn zxid(epoch: i64, counter: u32) -> Zxid {
+        Zxid::new(Epoch(epoch), counter)
+    }
+
+    fn proposal(zxid: Zxid) -> Proposal {
+        let body = TxnBody::Error(ErrorTxn { err: -101 });
+        Proposal::new(Txn { session: SessionId(1), cxid: 0, zxid, time_ms: 0, body, digest: None })
+    }
+
+    fn history(zxids: &[(i64, std::ops::RangeInclusive<u32>)]) -> CommittedLog {
+        CommittedLog::new(
+            zxids.iter().flat_map(|(epoch, counters)| counters.clone().map(|c| proposal(zxid(*epoch, c)))),
+        )
+    }
+
+    fn zxids(missing: &[Proposal]) -> Vec<Zxid> {
+        missing.iter().map(Proposal::zxid).collect()
+    }
+
+    /// The table of quorum-protocol B.4, as a real server was seen to choose.
+    #[test]
+    fn plans_are_those_of_zookeeper() {
+        let running = history(&[(1, 1..=10)]);
+        let last = zxid(1, 10);
+        assert_eq!(running.plan_sync(zxid(1, 10), last), SyncPlan::Diff { to: last, missing: vec![] });
+        assert_eq!(running.plan_sync(zxid(1, 12), last), SyncPlan::Trunc { to: last, missing: vec![] });
+        assert_eq!(running.plan_sync(zxid(2, 3), last), SyncPlan::Trunc { to: last, missing: vec![] });
+        for unknown in [zxid(2, 0), Zxid::NONE, Zxid::ZERO, zxid(1, 0)] {
+            assert_eq!(running.plan_sync(unknown, last), SyncPlan::Snap, "{unknown}");
+        }
+        let SyncPlan::Diff { to, missing } = running.plan_sync(zxid(1, 7), last) else { panic!("not a DIFF") };
+        assert_eq!((to, zxids(&missing)), (last, vec![zxid(1, 8), zxid(1, 9), zxid(1, 10)]));
+    }
+
+    #[test]
+    fn a_peer_at_the_beginning_of_a_later_epoch_gets_a_diff() {
+        let log = history(&[(1, 1..=10), (2, 1..=2)]);
+        let SyncPlan::Diff { to, missing } = log.plan_sync(zxid(2, 0), zxid(2, 2)) else { panic!("not a DIFF") };
+        assert_eq!((to, zxids(&missing)), (zxid(2, 2), vec![zxid(2, 1), zxid(2, 2)]));
+    }
+
+    #[test]
+    fn the_uncommitted_tail_of_an_older_epoch_gets_a_snapshot() {
+        let log = history(&[(1, 1..=10), (2, 1..=1)]);
+        assert_eq!(log.plan_sync(zxid(1, 12), zxid(2, 1)), SyncPlan::Snap);
+    }
+
+    #[test]
+    fn a_learner_with_a_transaction_that_we_lack_is_truncated_to_the_one_before() {
+        let mut log = history(&[(1, 1..=4)]);
+        log.push(proposal(zxid(1, 6)));
+        let SyncPlan::Trunc { to, missing } = log.plan_sync(zxid(1, 5), zxid(1, 6)) else { panic!("not a TRUNC") };
+        assert_eq!((to, zxids(&missing)), (zxid(1, 4), vec![zxid(1, 6)]));
+    }
+
+    #[test]
+    fn a_started_leader_with_an_empty_memory_sends_a_snapshot() {
+        assert_eq!(CommittedLog::default().plan_sync(Zxid::ZERO, zxid(1, 0)), SyncPlan::Snap);
+        let fresh = CommittedLog::default().plan_sync(Zxid::ZERO, Zxid::ZERO);
+        assert_eq!(fresh, SyncPlan::Diff { to: Zxid::ZERO, missing: vec![] });
+    }
+
+    #[test]
+    fn only_the_newest_are_kept() {
+        let log = history(&[(1, 1..=600)]);
+        assert_eq!(log.plan_sync(zxid(1, 100), zxid(1, 600)), SyncPlan::Snap);
+        assert!(matches!(log.plan_sync(zxid(1, 101), zxid(1, 600)), SyncPlan::Diff { .. }));
+    }
+}

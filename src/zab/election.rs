@@ -1,0 +1,499 @@
+//! Who should lead: the server with the newest history that a quorum can see. ZooKeeper: `FastLeaderElection`.
+//!
+//! The machine runs in all states: while LOOKING it counts votes, afterwards it answers those who look. The winner of an
+//! election only *tries* to lead; discovery (Zab phase 1) decides.
+//!
+//! One thing differs from ZooKeeper: when every voter's vote of this round is in hand, or the missing voter's link is
+//! known to be down, nothing can arrive that would change the result, so nothing is waited for. Otherwise
+//! `finalizeWait` (200 ms) gives a better vote the time to arrive.
+
+use super::QuorumVerifier;
+use crate::records::{Notification, NotificationForm, PeerState, ServerId, Zxid};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// `finalizeWait`: how long a quorum waits for a better vote, in microseconds.
+pub const FINALIZE_WAIT_MICROS: u64 = 200_000;
+/// `fastleader.minNotificationInterval`: first wait before votes are sent again, in microseconds.
+const RESEND_MIN_MICROS: u64 = 200_000;
+/// `fastleader.maxNotificationInterval`, in microseconds.
+const RESEND_MAX_MICROS: u64 = 60_000_000;
+
+/// A vote: this server has the newest history I know of. Ordered as ZooKeeper orders votes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Vote {
+    /// currentEpoch of the server voted for.
+    pub peer_epoch: i64,
+    /// Its last logged zxid; [`Zxid::NONE`] if its database is empty and not trusted.
+    pub zxid: Zxid,
+    pub leader: ServerId,
+}
+
+/// The vote that an election ended with, as settled servers tell it to those who look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledVote {
+    pub vote: Vote,
+    pub round: i64,
+    pub state: PeerState,
+}
+
+/// The end of an election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub leader: ServerId,
+    pub took_micros: u64,
+}
+
+/// A vote received, with the sender's round and state.
+#[derive(Clone, Copy, Debug)]
+struct Ballot {
+    vote: Vote,
+    round: i64,
+    state: PeerState,
+    version: i32,
+}
+
+/// The state of an election that goes on.
+#[derive(Clone, Debug)]
+struct Looking {
+    started: u64,
+    first: Vote,
+    proposal: Vote,
+    /// Votes of this round, by sender.
+    received: BTreeMap<ServerId, Ballot>,
+    /// Votes of servers that follow or lead, of whatever round.
+    settled: BTreeMap<ServerId, Ballot>,
+    resend_at: u64,
+    resend_interval: u64,
+    /// A quorum agrees; decided unless something better comes before.
+    finalize_at: Option<u64>,
+}
+
+/// One server's side of all its elections.
+#[derive(Clone, Debug)]
+pub struct Election {
+    my_id: ServerId,
+    verifier: QuorumVerifier,
+    /// Sent with each notification.
+    config_text: String,
+    /// ZooKeeper's logicalClock; lives in memory only.
+    round: i64,
+    looking: Option<Looking>,
+    settled: Option<SettledVote>,
+    /// Voters whose link is known to be down.
+    down: BTreeSet<ServerId>,
+}
+
+type Outbox = Vec<(ServerId, Notification)>;
+
+impl Election {
+    pub fn new(my_id: ServerId, verifier: QuorumVerifier, config_text: String) -> Self {
+        Election { my_id, verifier, config_text, round: 0, looking: None, settled: None, down: BTreeSet::new() }
+    }
+
+    pub fn round(&self) -> i64 {
+        self.round
+    }
+
+    /// When [`Election::on_wakeup`] wants to be called, in microseconds.
+    pub fn next_wakeup(&self) -> Option<u64> {
+        let looking = self.looking.as_ref()?;
+        Some(looking.finalize_at.unwrap_or(looking.resend_at))
+    }
+
+    /// Begins to look for a leader; `first` is the vote for ourselves.
+    pub fn start(&mut self, now: u64, first: Vote, out: &mut Outbox) -> Option<Decision> {
+        self.round += 1;
+        self.settled = None;
+        let mine = Ballot { vote: first, round: self.round, state: PeerState::Looking, version: 2 };
+        self.looking = Some(Looking {
+            started: now,
+            first,
+            proposal: first,
+            received: BTreeMap::from([(self.my_id, mine)]),
+            settled: BTreeMap::new(),
+            resend_at: now + RESEND_MIN_MICROS,
+            resend_interval: RESEND_MIN_MICROS,
+            finalize_at: None,
+        });
+        self.tell_all(out);
+        self.check_quorum(now)
+    }
+
+    /// The election has ended with a role in which this vote is what others should be told.
+    pub fn settle(&mut self, state: PeerState, peer_epoch: Option<i64>) {
+        if let Some(settled) = &mut self.settled {
+            settled.state = state;
+            settled.vote.peer_epoch = peer_epoch.unwrap_or(settled.vote.peer_epoch);
+        }
+    }
+
+    /// The election link with `server` opened, or is known to be closed.
+    pub fn on_link(&mut self, now: u64, server: ServerId, up: bool, out: &mut Outbox) -> Option<Decision> {
+        if up {
+            self.down.remove(&server);
+            if self.looking.is_some() && self.verifier.is_voter(server) {
+                out.push((server, self.my_notification()));
+            }
+            return None;
+        }
+        self.down.insert(server);
+        self.check_quorum(now)
+    }
+
+    /// Whether the election link with `server` is known to be down.
+    pub fn is_down(&self, server: ServerId) -> bool {
+        self.down.contains(&server)
+    }
+
+    pub fn on_wakeup(&mut self, now: u64, out: &mut Outbox) -> Option<Decision> {
+        let looking = self.looking.as_mut()?;
+        if looking.finalize_at.is_some_and(|at| at <= now) {
+            return self.decide(now);
+        }
+        if looking.resend_at <= now {
+            looking.resend_interval = (2 * looking.resend_interval).min(RESEND_MAX_MICROS);
+            looking.resend_at = now + looking.resend_interval;
+            self.tell_all(out);
+        }
+        None
+    }
+
+    /// A notification arrived. The host has checked nothing.
+    pub fn on_notification(
+        &mut self,
+        now: u64,
+        from: ServerId,
+        notification: &Notification,
+        out: &mut Outbox,
+    ) -> Option<Decision> {
+        self.down.remove(&from);
+        if !self.verifier.is_voter(from) {
+            out.push((from, self.my_notification())); // It wants to know; its own vote means nothing.
+            return None;
+        }
+        if self.looking.is_none() {
+            if notification.state == PeerState::Looking {
+                out.push((from, self.my_notification()));
+            }
+            return None;
+        }
+        if !self.verifier.is_voter(notification.leader) {
+            return None;
+        }
+        let ballot = Ballot {
+            vote: Vote {
+                peer_epoch: notification.peer_epoch,
+                zxid: notification.zxid,
+                leader: notification.leader,
+            },
+            round: notification.election_epoch,
+            state: notification.state,
+            version: notification.version(),
+        };
+        match notification.state {
+            PeerState::Looking => self.on_looking(now, from, ballot, out),
+            PeerState::Observing => None,
+            PeerState::Following | PeerState::Leading => self.on_settled(now, from, ballot),
+        }
+    }
+
+    /// A vote of a server that looks as well.
+    fn on_looking(&mut self, now: u64, from: ServerId, ballot: Ballot, out: &mut Outbox) -> Option<Decision> {
+        let looking = self.looking.as_mut()?;
+        if ballot.round < self.round {
+            out.push((from, self.my_notification())); // It must catch up with our round.
+            return None;
+        }
+        // An untrusted empty database neither counts votes nor is counted.
+        if looking.first.zxid == Zxid::NONE || ballot.vote.zxid == Zxid::NONE {
+            return None;
+        }
+        if ballot.round > self.round {
+            self.round = ballot.round;
+            looking.received.clear();
+            looking.proposal = looking.first.max(ballot.vote);
+            looking.finalize_at = None;
+            self.count_myself();
+            self.tell_all(out);
+        } else if ballot.vote > looking.proposal {
+            looking.proposal = ballot.vote;
+            looking.finalize_at = None;
+            self.count_myself();
+            self.tell_all(out);
+        }
+        self.looking.as_mut()?.received.insert(from, ballot);
+        self.check_quorum(now)
+    }
+
+    /// A vote of a server that follows or leads: join it, if a quorum says so and the leader itself does.
+    fn on_settled(&mut self, now: u64, from: ServerId, ballot: Ballot) -> Option<Decision> {
+        let (my_id, round) = (self.my_id, self.round);
+        let looking = self.looking.as_mut()?;
+        if ballot.round == round {
+            looking.received.insert(from, ballot);
+            if Self::is_elected(&self.verifier, &looking.received, &ballot, my_id, round) {
+                return self.join(now, ballot);
+            }
+        }
+        let looking = self.looking.as_mut()?;
+        looking.settled.insert(from, ballot);
+        if Self::is_elected(&self.verifier, &looking.settled, &ballot, my_id, round) {
+            self.round = ballot.round;
+            return self.join(now, ballot);
+        }
+        None
+    }
+
+    /// Whether a quorum of `ballots` agrees with `ballot`, and its leader is seen to lead: else a crashed leader would be
+    /// elected again and again.
+    fn is_elected(
+        verifier: &QuorumVerifier,
+        ballots: &BTreeMap<ServerId, Ballot>,
+        ballot: &Ballot,
+        my_id: ServerId,
+        round: i64,
+    ) -> bool {
+        let agrees = |other: &Ballot| {
+            let same_leader = other.vote.leader == ballot.vote.leader;
+            if other.state == PeerState::Looking {
+                other.vote == ballot.vote && other.round == ballot.round
+            } else if (other.version == 0) != (ballot.version == 0) {
+                same_leader
+            } else {
+                same_leader && other.vote.peer_epoch == ballot.vote.peer_epoch
+            }
+        };
+        let leader = ballot.vote.leader;
+        let leads = if leader == my_id {
+            round == ballot.round
+        } else {
+            ballots.get(&leader).is_some_and(|own| own.state == PeerState::Leading)
+        };
+        leads && verifier.is_reached(ballots.iter().filter(|(_, other)| agrees(other)).map(|(server, _)| *server))
+    }
+
+    fn count_myself(&mut self) {
+        let (my_id, round) = (self.my_id, self.round);
+        if let Some(looking) = &mut self.looking {
+            let mine = Ballot { vote: looking.proposal, round, state: PeerState::Looking, version: 2 };
+            looking.received.insert(my_id, mine);
+        }
+    }
+
+    /// Whether our proposal has a quorum: then decide at once if nothing better can arrive, else wait for it.
+    fn check_quorum(&mut self, now: u64) -> Option<Decision> {
+        let looking = self.looking.as_mut()?;
+        let agree = looking.received.iter().filter(|(_, ballot)| ballot.vote == looking.proposal);
+        if looking.proposal.zxid == Zxid::NONE || !self.verifier.is_reached(agree.map(|(server, _)| *server)) {
+            looking.finalize_at = None;
+            return None;
+        }
+        let may_still_vote =
+            |voter: &ServerId| !looking.received.contains_key(voter) && !self.down.contains(voter);
+        if !self.verifier.voters().iter().any(may_still_vote) {
+            return self.decide(now);
+        }
+        looking.finalize_at.get_or_insert(now + FINALIZE_WAIT_MICROS);
+        None
+    }
+
+    fn decide(&mut self, now: u64) -> Option<Decision> {
+        let looking = self.looking.take()?;
+        let vote = looking.proposal;
+        self.end(now, looking.started, vote)
+    }
+
+    fn join(&mut self, now: u64, ballot: Ballot) -> Option<Decision> {
+        let looking = self.looking.take()?;
+        self.end(now, looking.started, ballot.vote)
+    }
+
+    fn end(&mut self, now: u64, started: u64, vote: Vote) -> Option<Decision> {
+        let state = if vote.leader == self.my_id { PeerState::Leading } else { PeerState::Following };
+        self.settled = Some(SettledVote { vote, round: self.round, state });
+        Some(Decision { leader: vote.leader, took_micros: now.saturating_sub(started) })
+    }
+
+    /// What we say now: our proposal, or how the election ended.
+    fn my_notification(&self) -> Notification {
+        let nobody = Vote { peer_epoch: i64::MIN, zxid: Zxid(i64::MIN), leader: ServerId(i64::MIN) };
+        let (vote, round, state) = match (&self.looking, &self.settled) {
+            (Some(looking), _) => (looking.proposal, self.round, PeerState::Looking),
+            (None, Some(settled)) => (settled.vote, settled.round, settled.state),
+            (None, None) => (nobody, self.round, PeerState::Looking),
+        };
+        Notification {
+            state,
+            leader: vote.leader,
+            zxid: vote.zxid,
+            election_epoch: round,
+            peer_epoch: vote.peer_epoch,
+            form: NotificationForm::V2 { version: 2, config: self.config_text.clone() },
+        }
+    }
+
+    fn tell_all(&self, out: &mut Outbox) {
+        let notification = self.my_notification();
+        let others = self.verifier.voters().iter().filter(|voter| **voter != self.my_id);
+        out.extend(others.map(|voter| (*voter, notification.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Servers with instant links, and all messages in one queue.
+    struct World {
+        servers: BTreeMap<ServerId, Election>,
+        queue: std::collections::VecDeque<(ServerId, ServerId, Notification)>,
+        decided: BTreeMap<ServerId, (u64, ServerId)>,
+        now: u64,
+    }
+
+    impl World {
+        fn new(n: i64) -> World {
+            let voters: BTreeSet<ServerId> = (1..=n).map(ServerId).collect();
+            let of = |id| Election::new(id, QuorumVerifier::majority_of((1..=n).map(ServerId).collect()), "v".into());
+            World {
+                servers: voters.iter().map(|id| (*id, of(*id))).collect(),
+                queue: Default::default(),
+                decided: BTreeMap::new(),
+                now: 0,
+            }
+        }
+
+        fn act(&mut self, id: i64, f: impl FnOnce(&mut Election, u64, &mut Outbox) -> Option<Decision>) {
+            let (id, mut out) = (ServerId(id), Vec::new());
+            let decision = f(self.servers.get_mut(&id).unwrap(), self.now, &mut out);
+            self.queue.extend(out.into_iter().map(|(to, notification)| (id, to, notification)));
+            if let Some(decision) = decision {
+                self.decided.insert(id, (self.now, decision.leader));
+            }
+        }
+
+        fn start(&mut self, id: i64, epoch: i64, counter: i64) {
+            let first = Vote { peer_epoch: epoch, zxid: Zxid(counter), leader: ServerId(id) };
+            self.act(id, |election, now, out| election.start(now, first, out));
+        }
+
+        /// Delivers messages among `alive`, then lets time pass until they decide or `until`.
+        fn run(&mut self, alive: &[i64], until: u64) {
+            loop {
+                while let Some((from, to, notification)) = self.queue.pop_front() {
+                    if alive.contains(&to.0) {
+                        self.act(to.0, |election, now, out| election.on_notification(now, from, &notification, out));
+                    }
+                }
+                let next = |id: &i64| self.servers[&ServerId(*id)].next_wakeup();
+                let Some(at) = alive.iter().filter_map(next).min().filter(|at| *at <= until) else { return };
+                self.now = at;
+                for id in alive {
+                    self.act(*id, |election, now, out| election.on_wakeup(now, out));
+                }
+            }
+        }
+
+        fn leaders(&self) -> Vec<(i64, i64)> {
+            self.decided.iter().map(|(id, (_, leader))| (id.0, leader.0)).collect()
+        }
+    }
+
+    #[test]
+    fn with_equal_histories_the_highest_id_wins_and_nobody_waits_when_all_have_voted() {
+        let mut world = World::new(3);
+        (1..=3).for_each(|id| world.start(id, 1, 5));
+        world.run(&[1, 2, 3], 10_000_000);
+        assert_eq!(world.leaders(), [(1, 3), (2, 3), (3, 3)]);
+        assert_eq!(world.now, 0, "no wait was needed");
+    }
+
+    #[test]
+    fn the_newest_epoch_wins_then_the_newest_zxid() {
+        let mut world = World::new(3);
+        world.start(1, 2, 5);
+        world.start(2, 1, 9);
+        world.start(3, 2, 4);
+        world.run(&[1, 2, 3], 10_000_000);
+        assert_eq!(world.leaders(), [(1, 1), (2, 1), (3, 1)]);
+    }
+
+    #[test]
+    fn a_silent_voter_is_waited_for_but_one_known_to_be_down_is_not() {
+        let mut world = World::new(3);
+        world.start(1, 1, 1);
+        world.start(2, 1, 1);
+        world.run(&[1, 2], 10_000_000);
+        assert_eq!(world.leaders(), [(1, 2), (2, 2)]);
+        assert_eq!(world.now, FINALIZE_WAIT_MICROS);
+
+        let mut world = World::new(3);
+        for id in [1, 2] {
+            world.act(id, |election, now, out| election.on_link(now, ServerId(3), false, out));
+            world.start(id, 1, 1);
+        }
+        world.run(&[1, 2], 10_000_000);
+        assert_eq!((world.leaders(), world.now), (vec![(1, 2), (2, 2)], 0));
+    }
+
+    #[test]
+    fn a_server_that_comes_late_joins_the_leader_that_a_quorum_follows() {
+        let mut world = World::new(3);
+        world.start(1, 1, 1);
+        world.start(2, 1, 1);
+        world.run(&[1, 2], 10_000_000);
+        for (id, state) in [(1, PeerState::Following), (2, PeerState::Leading)] {
+            world.servers.get_mut(&ServerId(id)).unwrap().settle(state, Some(2));
+        }
+        world.start(3, 1, 9);
+        world.run(&[1, 2, 3], 10_000_000);
+        assert_eq!(world.leaders(), [(1, 2), (2, 2), (3, 2)]);
+    }
+
+    #[test]
+    fn a_follower_of_a_leader_that_is_gone_does_not_make_it_elected() {
+        let mut world = World::new(3);
+        (1..=3).for_each(|id| world.start(id, 1, 1));
+        world.run(&[1, 2, 3], 10_000_000);
+        world.decided.clear();
+        // 3 dies; 1 has not noticed and still follows; 2 looks, and must not be told to follow 3.
+        world.start(2, 1, 2);
+        world.run(&[1, 2], 1_000_000);
+        assert_eq!(world.leaders(), []);
+        world.start(1, 1, 1);
+        world.run(&[1, 2], 10_000_000);
+        assert_eq!(world.leaders(), [(1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn an_untrusted_empty_server_neither_counts_nor_is_counted() {
+        let mut world = World::new(3);
+        world.start(1, 0, -1);
+        world.start(2, 0, 0);
+        world.run(&[1, 2], 1_000_000);
+        assert_eq!(world.leaders(), []);
+        world.start(3, 0, 0);
+        world.run(&[1, 2, 3], 10_000_000);
+        assert_eq!(world.leaders(), [(2, 3), (3, 3)]);
+    }
+
+    #[test]
+    fn a_minority_decides_nothing() {
+        let mut world = World::new(5);
+        world.start(1, 1, 1);
+        world.start(2, 1, 1);
+        world.run(&[1, 2], 3_000_000);
+        assert_eq!(world.leaders(), []);
+    }
+
+    #[test]
+    fn strangers_are_answered_and_not_counted() {
+        let mut world = World::new(3);
+        world.start(1, 1, 1);
+        world.queue.clear();
+        let stranger = Notification { leader: ServerId(9), ..world.servers[&ServerId(1)].my_notification() };
+        world.act(1, |election, now, out| election.on_notification(now, ServerId(9), &stranger, out));
+        let (from, to, answer) = world.queue.pop_front().unwrap();
+        assert_eq!((from, to, answer.leader), (ServerId(1), ServerId(9), ServerId(1)));
+    }
+}

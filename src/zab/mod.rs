@@ -1,0 +1,38 @@
+//! Zab's decisions, each a small machine or function of its own: who wins an election, what a quorum is, how a learner
+//! is brought up to date, when a proposal is committed. [`peer`](crate::peer) composes them into a server.
+//!
+//! Source: "Zab: High-performance broadcast for primary-backup systems" (Junqueira, Reed, Serafini), the Zab 1.0
+//! description, and ZooKeeper's `FastLeaderElection`, `Leader`, `LearnerHandler`, `Learner`.
+
+mod broadcast;
+mod committed_log;
+mod election;
+mod quorum;
+
+pub use broadcast::Broadcast;
+pub use committed_log::{CommittedLog, RECENT_MAX, SyncPlan};
+pub use election::{Decision, Election, FINALIZE_WAIT_MICROS, SettledVote, Vote};
+pub use quorum::QuorumVerifier;
+
+use crate::records::{Txn, Zxid};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// An encoded transaction on its way: the same bytes go to learners and to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    pub txn: Arc<Txn>,
+    /// `txn` encoded.
+    pub bytes: Bytes,
+}
+
+impl Proposal {
+    pub fn new(txn: Txn) -> Proposal {
+        let bytes = crate::jute::Record::to_bytes(&txn).into();
+        Proposal { txn: Arc::new(txn), bytes }
+    }
+
+    pub fn zxid(&self) -> Zxid {
+        self.txn.zxid
+    }
+}
