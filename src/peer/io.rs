@@ -5,8 +5,7 @@
 //! `disk`, `links`, `election`; each list in order. It does so before it feeds the next input.
 
 use crate::records::{
-    Acl, ConnectRequest, Epoch, ForwardedBody, Id, Notification, QuorumPacket, ServerId, SessionId, SnapshotItem, Txn,
-    Zxid,
+    Acl, ConnectRequest, Epoch, ForwardedBody, Id, Notification, QuorumPacket, ServerId, SessionId, SnapshotItem, Zxid,
 };
 use crate::tree::DataTree;
 pub use crate::zab::Proposal;
@@ -47,7 +46,6 @@ pub struct ClientRequest {
 }
 
 /// What a data directory holds: the newest snapshot with the log replayed, committed or not.
-#[derive(Debug)]
 pub struct Loaded {
     pub tree: DataTree,
     /// Session timeouts in ms.
@@ -56,6 +54,12 @@ pub struct Loaded {
     pub last_zxid: Zxid,
     /// The newest logged transactions, at most [`RECENT_MAX`](crate::zab::RECENT_MAX), without a gap up to `last_zxid`.
     pub recent: Vec<Proposal>,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Loaded({} nodes at {})", self.tree.node_count(), self.last_zxid)
+    }
 }
 
 /// An event for the peer.
@@ -170,31 +174,59 @@ impl fmt::Display for ServerMode {
 #[derive(Debug)]
 pub enum DiskOp {
     /// Append to the log, sync, answer [`Input::Flushed`]. Several may be covered by one sync and one answer.
-    Append { generation: Generation, proposals: Vec<Proposal> },
+    Append {
+        generation: Generation,
+        proposals: Vec<Proposal>,
+    },
     /// Answer [`Input::Drained`] when everything before is done.
-    Drain { generation: Generation },
-    SaveAcceptedEpoch { generation: Generation, epoch: Epoch },
-    SaveCurrentEpoch { generation: Generation, epoch: Epoch },
+    Drain {
+        generation: Generation,
+    },
+    SaveAcceptedEpoch {
+        generation: Generation,
+        epoch: Epoch,
+    },
+    SaveCurrentEpoch {
+        generation: Generation,
+        epoch: Epoch,
+    },
     /// Forget every logged transaction after `to` (and snapshots that hold them), then load what is left.
-    Truncate { generation: Generation, to: Zxid },
+    Truncate {
+        generation: Generation,
+        to: Zxid,
+    },
     /// Write a snapshot of the database as it is after this step's `db` effects (its last processed zxid is `zxid`).
     /// With `install` it replaces the history (SNAP from a leader): it is done in its turn, before later appends, and
     /// logged transactions after `zxid` are forgotten. Without, the log rolls here and the snapshot is written beside
     /// later work.
-    TakeSnapshot { generation: Generation, zxid: Zxid, install: bool },
+    TakeSnapshot {
+        generation: Generation,
+        zxid: Zxid,
+        install: bool,
+    },
 }
 
 /// Work for the quorum port; in order for each link.
 #[derive(Debug)]
 pub enum LinkOp {
     /// Open a connection to this server's quorum port; answer with `LeaderLinkUp` or `LeaderLinkFailed`.
-    Connect { leader: ServerId },
-    Send { link: LinkId, packet: QuorumPacket },
+    Connect {
+        leader: ServerId,
+    },
+    Send {
+        link: LinkId,
+        packet: QuorumPacket,
+    },
     /// Stream a snapshot body of the database as it is after this step's `db` effects, then the signature. Later
     /// packets of this link wait behind it.
-    StreamSnapshot { link: LinkId, zxid: Zxid },
+    StreamSnapshot {
+        link: LinkId,
+        zxid: Zxid,
+    },
     /// Close, after what was sent before.
-    Close { link: LinkId },
+    Close {
+        link: LinkId,
+    },
 }
 
 /// What the host must do after a step.
@@ -237,20 +269,56 @@ pub struct End {
 /// A transition worth a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    StateChanged { state: &'static str },
-    ElectionStarted { round: i64, zxid: Zxid },
-    ElectionWon { leader: ServerId, took_ms: u64 },
-    EpochAccepted { epoch: Epoch },
+    StateChanged {
+        state: &'static str,
+    },
+    ElectionStarted {
+        round: i64,
+        zxid: Zxid,
+    },
+    ElectionWon {
+        leader: ServerId,
+        took_ms: u64,
+    },
+    EpochAccepted {
+        epoch: Epoch,
+    },
     /// This server leads, and a quorum has acknowledged NEWLEADER.
-    Leading { epoch: Epoch, supporters: Vec<ServerId> },
-    Following { epoch: Epoch, leader: ServerId },
-    SyncSent { learner: ServerId, how: &'static str, peer_last: Zxid, from: Zxid },
-    SyncReceived { how: &'static str, zxid: Zxid },
-    RoleEnded { reason: String },
-    SessionExpired { session: SessionId, timeout_ms: i32 },
+    Leading {
+        epoch: Epoch,
+        supporters: Vec<ServerId>,
+    },
+    Following {
+        epoch: Epoch,
+        leader: ServerId,
+    },
+    SyncSent {
+        learner: ServerId,
+        how: &'static str,
+        peer_last: Zxid,
+        from: Zxid,
+    },
+    SyncReceived {
+        how: &'static str,
+        zxid: Zxid,
+    },
+    RoleEnded {
+        reason: String,
+    },
+    SessionExpired {
+        session: SessionId,
+        timeout_ms: i32,
+    },
     /// The digest in a transaction is not that of our tree after it.
-    DigestMismatch { zxid: Zxid, expected: i64, actual: i64 },
-    LearnerDropped { learner: Option<ServerId>, reason: String },
+    DigestMismatch {
+        zxid: Zxid,
+        expected: i64,
+        actual: i64,
+    },
+    LearnerDropped {
+        learner: Option<ServerId>,
+        reason: String,
+    },
     Warning(String),
 }
 

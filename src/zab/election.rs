@@ -181,11 +181,7 @@ impl Election {
             return None;
         }
         let ballot = Ballot {
-            vote: Vote {
-                peer_epoch: notification.peer_epoch,
-                zxid: notification.zxid,
-                leader: notification.leader,
-            },
+            vote: Vote { peer_epoch: notification.peer_epoch, zxid: notification.zxid, leader: notification.leader },
             round: notification.election_epoch,
             state: notification.state,
             version: notification.version(),
@@ -288,8 +284,7 @@ impl Election {
             looking.finalize_at = None;
             return None;
         }
-        let may_still_vote =
-            |voter: &ServerId| !looking.received.contains_key(voter) && !self.down.contains(voter);
+        let may_still_vote = |voter: &ServerId| !looking.received.contains_key(voter) && !self.down.contains(voter);
         if !self.verifier.voters().iter().any(may_still_vote) {
             return self.decide(now);
         }
@@ -474,7 +469,7 @@ mod tests {
         assert_eq!(world.leaders(), []);
         world.start(3, 0, 0);
         world.run(&[1, 2, 3], 10_000_000);
-        assert_eq!(world.leaders(), [(2, 3), (3, 3)]);
+        assert_eq!(world.leaders(), [(1, 3), (2, 3), (3, 3)], "1 joins the leader that 2 and 3 have settled on");
     }
 
     #[test]
