@@ -13,6 +13,8 @@ export PATH := $(VENV)/bin:$(PATH)
 # The extension is built against, and pyo3 asks, this interpreter and no other.
 export PYO3_PYTHON := $(PY)
 export VIRTUAL_ENV := $(VENV)
+# The process tests run the command that pip installed, not whatever cargo built last.
+export ZABKIT_BIN := $(VENV)/bin/zabkit
 
 # After `cargo fetch` nothing may ask the network, and nothing may move Cargo.lock.
 CARGO := CARGO_NET_OFFLINE=true cargo
@@ -93,11 +95,11 @@ bench: $(BUILT) ## figures beside Apache ZooKeeper (Debian's packages and ../sha
 wheel-check: ## `pip install .` into an empty environment (asks PyPI for maturin)
 	PYTHON3=$(PYTHON3) build_backend/check_wheel.sh
 
-chaos: $(BUILT) ## the long forms of the process tests: leader kills under writes
-	$(PY) -m pytest -m soak
+chaos: $(BUILT) ## 100 leader kills under writes, half of them SIGKILL of processes
+	$(PY) -m pytest -m soak -s tests/process -k chaos
 
-fuzz: $(CRATES) ## mutated frames against the decoders and the open ports, the long form
-	ZABKIT_FUZZ_FRAMES=100000 $(CARGO) test $(LOCKED) --release fuzz -- --nocapture
+fuzz: $(BUILT) ## 100,000 mutated frames at each of the client, election and quorum ports
+	$(PY) -m pytest -m soak -s tests/process -k fuzz
 
 interop: $(BUILT) ## Apache's servers and kazoo's own test suite (Debian's packages and ../shared/tools)
 	tests/interop.sh
