@@ -22,6 +22,9 @@ from .until import wait_until
 SUPER_AUTH = ("digest", b"super:secret")
 SUPER_DIGEST = "super:lK75jTNcA+U9vtVEw5vB51mj/w4="
 
+#: The server dies with the test run, also with one that a timeout has cut off (`setpriv` becomes the server).
+GUARD = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+
 #: Ensembles alive in this process; the conftest shows their logs when a test fails.
 LIVE = weakref.WeakSet()
 
@@ -78,7 +81,7 @@ class Member:
         words = [word.format(**fill) for word in shlex.split(template or self.ensemble.template)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*wrapper, *words],
+                [*GUARD, *wrapper, *words],
                 cwd=self.dir,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
