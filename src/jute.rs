@@ -22,6 +22,9 @@ pub enum DecodeError {
     /// Null stands where a value is needed.
     #[error("null where a {0} is needed")]
     Null(&'static str),
+    /// A record ends too early inside bytes that are whole, so that waiting for more would not help.
+    #[error("a record inside the packet ends {missing} bytes too early")]
+    Truncated { missing: usize },
     /// A field has a value that the record does not know.
     #[error("{value} is not a {what}")]
     Unknown { what: &'static str, value: i64 },
@@ -114,20 +117,52 @@ impl<'a> Reader<'a> {
 
     /// A string, `None` for null. What is not UTF-8 becomes U+FFFD, which no valid path may hold.
     pub fn string(&mut self) -> Result<Option<String>, DecodeError> {
-        Ok(self.buffer()?.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+        Ok(self.buffer()?.map(|bytes| match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(&join_surrogates(bytes)).into_owned(),
+        }))
     }
 
-    /// The count of a vector: `None` for null; negative counts other than -1 read as 0, as in the reference.
-    pub fn count(&mut self) -> Result<Option<usize>, DecodeError> {
-        match self.int()? {
-            -1 => Ok(None),
-            n => Ok(Some(n.max(0) as usize)),
+    /// The count of a vector whose items take `item_min_len` bytes or more each: `None` for null; negative counts
+    /// other than -1 read as 0, as in the reference. The bytes that are left can hold as many items, so reserving
+    /// room for them is safe.
+    pub fn count(&mut self, item_min_len: usize) -> Result<Option<usize>, DecodeError> {
+        let count = match self.int()? {
+            -1 => return Ok(None),
+            n => n.max(0) as usize,
+        };
+        match count.saturating_mul(item_min_len).checked_sub(self.rest.len()) {
+            None | Some(0) => Ok(Some(count)),
+            Some(missing) => Err(DecodeError::Short { missing }),
         }
     }
 }
 
+/// Java writes a character above U+FFFF as two surrogates of three bytes each ("CESU-8"): joins them to UTF-8's four.
+fn join_surrogates(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, tail)) = rest.split_first() {
+        if let [0xed, high @ 0xa0..=0xaf, high_low, 0xed, low @ 0xb0..=0xbf, low_low, tail @ ..] = rest {
+            let bits = |top: u8, bottom: u8| u32::from(top & 0xf) << 6 | u32::from(bottom & 0x3f);
+            let code = 0x1_0000 + (bits(*high, *high_low) << 10 | bits(*low, *low_low));
+            if let (Some(c), 0x80, 0x80) = (char::from_u32(code), high_low & 0xc0, low_low & 0xc0) {
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = tail;
+                continue;
+            }
+        }
+        out.push(first);
+        rest = tail;
+    }
+    out
+}
+
 /// A record: its fields one after the other.
 pub trait Record: Sized {
+    /// Bytes that every record of this kind takes at least: the bound of how many a frame can hold.
+    const MIN_LEN: usize = 1;
+
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError>;
     fn write(&self, out: &mut Vec<u8>);
 
@@ -152,6 +187,7 @@ impl Record for () {
 }
 
 impl Record for bool {
+    const MIN_LEN: usize = 1;
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         from.bool()
     }
@@ -161,6 +197,7 @@ impl Record for bool {
 }
 
 impl Record for i32 {
+    const MIN_LEN: usize = 4;
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         from.int()
     }
@@ -170,6 +207,7 @@ impl Record for i32 {
 }
 
 impl Record for i64 {
+    const MIN_LEN: usize = 8;
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         from.long()
     }
@@ -195,6 +233,7 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
 }
 
 impl Record for String {
+    const MIN_LEN: usize = 4;
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         from.string()?.ok_or(DecodeError::Null("string"))
     }
@@ -204,6 +243,7 @@ impl Record for String {
 }
 
 impl Record for Option<String> {
+    const MIN_LEN: usize = 4;
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         from.string()
     }
@@ -213,6 +253,7 @@ impl Record for Option<String> {
 }
 
 impl Record for Option<Vec<u8>> {
+    const MIN_LEN: usize = 4;
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(from.buffer()?.map(<[u8]>::to_vec))
     }
@@ -222,6 +263,7 @@ impl Record for Option<Vec<u8>> {
 }
 
 impl<T: Record> Record for Vec<T> {
+    const MIN_LEN: usize = 4;
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Option::<Vec<T>>::read(from)?.ok_or(DecodeError::Null("vector"))
     }
@@ -234,13 +276,12 @@ impl<T: Record> Record for Vec<T> {
 }
 
 impl<T: Record> Record for Option<Vec<T>> {
+    const MIN_LEN: usize = 4;
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let Some(count) = from.count()? else {
+        let Some(count) = from.count(T::MIN_LEN)? else {
             return Ok(None);
         };
-        // No reservation by the count: it is the peer's word. Each item takes at least a byte of the frame, or the
-        // loop ends with `Short`.
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(count);
         for _ in 0..count {
             items.push(T::read(from)?);
         }
@@ -262,6 +303,8 @@ macro_rules! record {
         pub struct $name { $( $(#[$field_meta])* pub $field: $type ),* }
 
         impl $crate::jute::Record for $name {
+            const MIN_LEN: usize = 0 $( + <$type as $crate::jute::Record>::MIN_LEN )*;
+
             fn read(from: &mut $crate::jute::Reader<'_>) -> Result<Self, $crate::jute::DecodeError> {
                 Ok($name { $( $field: <$type as $crate::jute::Record>::read(from)? ),* })
             }
@@ -297,13 +340,28 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_count_ends_where_the_bytes_end() {
+    fn a_count_beyond_the_bytes_is_short_before_anything_is_allocated() {
         let bytes = [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 7];
-        assert_eq!(Vec::<i32>::from_bytes(&bytes), Err(DecodeError::Short { missing: 4 }));
+        assert_eq!(Vec::<i32>::from_bytes(&bytes), Err(DecodeError::Short { missing: 0x7fff_ffff * 4 - 4 }));
+    }
+
+    #[test]
+    fn a_negative_count_other_than_null_is_an_empty_vector() {
+        assert_eq!(Option::<Vec<i32>>::from_bytes(&(-2i32).to_be_bytes()), Ok(Some(vec![])));
+        assert_eq!(Option::<Vec<i32>>::from_bytes(&(-1i32).to_be_bytes()), Ok(None));
     }
 
     #[test]
     fn bytes_that_are_not_utf8_become_replacement_characters() {
         assert_eq!(String::from_bytes(&[0, 0, 0, 2, b'/', 0xff]).unwrap(), "/\u{fffd}");
+    }
+
+    #[test]
+    fn a_character_that_java_wrote_as_two_surrogates_is_read_as_one() {
+        let java = [0, 0, 0, 8, b'a', 0xed, 0xa0, 0xbd, 0xed, 0xb8, 0x80, b'z'];
+        assert_eq!(String::from_bytes(&java).unwrap(), "a\u{1f600}z");
+        assert_eq!(String::from_bytes(&"a\u{1f600}z".to_owned().to_bytes()).unwrap(), "a\u{1f600}z");
+        let lone = [0, 0, 0, 4, 0xed, 0xa0, 0xbd, b'z'];
+        assert!(String::from_bytes(&lone).unwrap().starts_with('\u{fffd}'));
     }
 }

@@ -69,7 +69,12 @@ impl Initial {
         if !(1..=ADDRESS_BYTES_MAX).contains(&length) {
             return Err(DecodeError::Unknown { what: "length of an election address", value: length.into() });
         }
-        let text = String::from_utf8_lossy(from.bytes(length as usize)?).into_owned();
+        let Ok(text) = std::str::from_utf8(from.bytes(length as usize)?) else {
+            return Err(DecodeError::Unknown {
+                what: "election address in UTF-8 of this length",
+                value: length.into(),
+            });
+        };
         let addresses = text.split('|').map(str::to_owned).collect();
         Ok(Initial { server, addresses: Some(addresses) })
     }
@@ -107,7 +112,7 @@ pub enum NotificationForm {
     Old28,
     /// 40 bytes; the last number is ignored.
     Old40 { last: i32 },
-    /// Version 1 or less, with bytes that are ignored.
+    /// Version 1 or less, read from more than 40 bytes, of which the surplus is ignored. Nothing known sends it.
     V1 { version: i32 },
     /// Version 2 (or later), with the sender's committed configuration.
     V2 { version: i32, config: String },
@@ -167,5 +172,75 @@ impl Notification {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notification(form: NotificationForm) -> Notification {
+        let (leader, zxid) = (ServerId(2), Zxid(0x3_0000_0005));
+        Notification { state: PeerState::Leading, leader, zxid, election_epoch: 4, peer_epoch: 3, form }
+    }
+
+    /// Sizes as measured with a real 3.8.0 server.
+    #[test]
+    fn the_size_of_a_notification_tells_its_form() {
+        let v2 = NotificationForm::V2 { version: 2, config: "version=0".into() };
+        for (length, form) in [(28, NotificationForm::Old28), (40, NotificationForm::Old40 { last: 1 }), (53, v2)] {
+            let (sent, mut bytes) = (notification(form), Vec::new());
+            sent.write(&mut bytes);
+            assert_eq!(bytes.len(), 4 + length);
+            assert_eq!(Notification::decode(&bytes[4..]), Ok(sent));
+        }
+    }
+
+    #[test]
+    fn a_notification_of_forty_bytes_has_version_0_whatever_its_last_number() {
+        let mut bytes = Vec::new();
+        notification(NotificationForm::Old40 { last: 2 }).write(&mut bytes);
+        assert_eq!(Notification::decode(&bytes[4..]).map(|each| each.version()), Ok(0));
+    }
+
+    #[test]
+    fn version_1_ignores_the_bytes_behind_it() {
+        let mut bytes = Vec::new();
+        notification(NotificationForm::V1 { version: 1 }).write(&mut bytes);
+        bytes.extend_from_slice(&[0xff; 9]);
+        let form = Notification::decode(&bytes[4..]).map(|each| each.form);
+        assert_eq!(form, Ok(NotificationForm::V1 { version: 1 }));
+    }
+
+    #[test]
+    fn notifications_of_other_sizes_and_states_are_refused() {
+        let mut bytes = Vec::new();
+        notification(NotificationForm::Old40 { last: 0 }).write(&mut bytes);
+        for length in [0, 27, 29, 36, 39] {
+            let result = Notification::decode(&bytes[4..4 + length]);
+            assert!(matches!(result, Err(DecodeError::Short { .. })), "{length}: {result:?}");
+        }
+        bytes[7] = 4;
+        assert!(Notification::decode(&bytes[4..]).is_err(), "there is no state 4");
+    }
+
+    #[test]
+    fn an_initial_message_of_before_3_5_is_only_the_server() {
+        let initial = Initial { server: ServerId(7), addresses: None };
+        let mut bytes = Vec::new();
+        initial.write(&mut bytes);
+        assert_eq!(bytes, 7i64.to_be_bytes());
+        assert_eq!(Initial::take(&mut Reader::new(&bytes)), Ok(Some(initial)));
+    }
+
+    #[test]
+    fn an_initial_message_with_a_bad_length_is_refused_before_its_text_is_here() {
+        for length in [-1, 0, 2049, i32::MAX] {
+            let mut bytes = Vec::new();
+            INITIAL_V1.write(&mut bytes);
+            ServerId(1).write(&mut bytes);
+            length.write(&mut bytes);
+            assert!(Initial::take(&mut Reader::new(&bytes)).is_err(), "{length}");
+        }
     }
 }

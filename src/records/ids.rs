@@ -68,6 +68,8 @@ impl fmt::Display for SessionId {
 macro_rules! long_record {
     ($($name:ident),*) => {$(
         impl Record for $name {
+            const MIN_LEN: usize = 8;
+
             fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 from.long().map($name)
             }

@@ -160,10 +160,13 @@ pub enum QuorumPacket {
 const FIXED_LEN: usize = 4 + 8 + 4;
 /// How many identities a packet may carry.
 const IDS_MAX: usize = 4096;
+/// Bytes of a packet at most: its data and as much again for identities. A longer one would never be whole.
+const PACKET_BYTES_MAX: usize = FIXED_LEN + 2 * TXN_BYTES_MAX;
 
 impl QuorumPacket {
     /// Takes the first packet off a stream's bytes. `Ok(None)`: not all of it is here yet. An error means that the
-    /// stream cannot be understood any more and the connection must be closed.
+    /// stream cannot be understood any more and the connection must be closed, but for [`DecodeError::Unknown`]: a
+    /// packet of an unknown type has been taken off, and ZooKeeper ignores such packets once broadcast has begun.
     ///
     /// `from_leader` tells the two forms of REVALIDATE apart.
     pub fn take(from: &mut Reader<'_>, from_leader: bool) -> Result<Option<QuorumPacket>, DecodeError> {
@@ -173,7 +176,14 @@ impl QuorumPacket {
                 *from = reader;
                 Ok(Some(packet))
             }
-            Err(DecodeError::Short { .. }) => Ok(None),
+            Err(DecodeError::Short { .. }) if from.remaining() <= PACKET_BYTES_MAX => Ok(None),
+            Err(DecodeError::Short { .. }) => {
+                Err(DecodeError::TooLong { length: from.remaining(), limit: PACKET_BYTES_MAX })
+            }
+            Err(error @ DecodeError::Unknown { .. }) => {
+                *from = reader;
+                Err(error)
+            }
             Err(error) => Err(error),
         }
     }
@@ -185,7 +195,7 @@ impl QuorumPacket {
         let auth = read_ids(from)?;
         // From here on the packet is whole: a record that runs out of bytes inside it is malformed, not late.
         Self::decode(kind, zxid, data, auth, from_leader).map_err(|error| match error {
-            DecodeError::Short { missing } => DecodeError::TooLong { length: missing, limit: 0 },
+            DecodeError::Short { missing } => DecodeError::Truncated { missing },
             other => other,
         })
     }
@@ -338,7 +348,7 @@ impl QuorumPacket {
 }
 
 fn read_ids(from: &mut Reader<'_>) -> Result<Vec<Id>, DecodeError> {
-    let Some(count) = from.count()? else {
+    let Some(count) = from.count(Id::MIN_LEN)? else {
         return Ok(Vec::new());
     };
     if count > IDS_MAX {
@@ -359,7 +369,7 @@ fn read_request(from: &mut Reader<'_>, auth: Vec<Id>) -> Result<ForwardedRequest
 
 fn read_touched(bytes: &[u8]) -> Result<Vec<TouchedSession>, DecodeError> {
     let mut from = Reader::new(bytes);
-    let mut touched = Vec::new();
+    let mut touched = Vec::with_capacity(bytes.len() / TouchedSession::MIN_LEN);
     while from.remaining() > 0 {
         touched.push(TouchedSession::read(&mut from)?);
     }
@@ -389,4 +399,74 @@ fn put(kind: i32, zxid: Zxid, auth: &[Id], out: &mut Vec<u8>, data: impl FnOnce(
 /// Whether a learner hands operation `code` on to the leader.
 pub fn is_forwarded(code: i32) -> bool {
     request::is_write(code) && code != op::CHECK || code == op::SYNC
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_of_an_unknown_type_is_taken_off_so_that_the_next_can_be_read() {
+        let mut bytes = Vec::new();
+        put_data(77, Zxid(1), Some(b"later"), &mut bytes);
+        QuorumPacket::UpToDate.write(&mut bytes);
+        let from = &mut Reader::new(&bytes);
+        assert!(matches!(QuorumPacket::take(from, true), Err(DecodeError::Unknown { value: 77, .. })));
+        assert_eq!(QuorumPacket::take(from, true), Ok(Some(QuorumPacket::UpToDate)));
+        assert_eq!(QuorumPacket::take(from, true), Ok(None));
+    }
+
+    #[test]
+    fn a_packet_that_can_never_be_whole_is_refused_instead_of_collected() {
+        let mut bytes = Vec::new();
+        put_data(packet::ACK, Zxid(1), None, &mut bytes);
+        bytes.truncate(FIXED_LEN);
+        2i32.write(&mut bytes); // Two identities …
+        let name = vec![b'x'; TXN_BYTES_MAX];
+        for _ in 0..3 {
+            crate::jute::write_buffer(Some(&name), &mut bytes); // … of which three of four strings are here.
+        }
+        assert!(matches!(QuorumPacket::take(&mut Reader::new(&bytes), false), Err(DecodeError::TooLong { .. })));
+        let early = Reader::new(&bytes[..FIXED_LEN + 4 + TXN_BYTES_MAX]);
+        assert_eq!(QuorumPacket::take(&mut early.clone(), false), Ok(None));
+    }
+
+    #[test]
+    fn data_longer_than_a_transaction_is_refused_at_its_length() {
+        let mut bytes = Vec::new();
+        packet::PROPOSAL.write(&mut bytes);
+        Zxid(1).write(&mut bytes);
+        (TXN_BYTES_MAX as i32 + 1).write(&mut bytes);
+        assert!(matches!(QuorumPacket::take(&mut Reader::new(&bytes), true), Err(DecodeError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_record_cut_short_inside_a_whole_packet_is_an_error_and_not_a_wait() {
+        let mut bytes = Vec::new();
+        put_data(packet::FOLLOWER_INFO, Zxid(0), Some(&[0; 12]), &mut bytes);
+        let result = QuorumPacket::take(&mut Reader::new(&bytes), false);
+        assert_eq!(result, Err(DecodeError::Truncated { missing: 8 }));
+    }
+
+    /// The leader makes an error transaction of it, so the client gets its answer.
+    #[test]
+    fn a_forwarded_request_that_is_no_request_is_kept_as_its_bytes() {
+        for (op, body) in [(op::CREATE, &[0, 0, 0, 9, b'/'][..]), (999, b"what")] {
+            let body = ForwardedBody::Malformed { op, bytes: body.to_vec() };
+            let request = ForwardedRequest { session: SessionId(5), cxid: 3, body, auth: vec![Id::new("ip", "::1")] };
+            let (packet, mut bytes) = (QuorumPacket::Request(request), Vec::new());
+            packet.write(&mut bytes);
+            assert_eq!(QuorumPacket::take(&mut Reader::new(&bytes), false), Ok(Some(packet)));
+        }
+    }
+
+    #[test]
+    fn revalidate_is_a_question_from_a_learner_and_an_answer_from_the_leader() {
+        let mut bytes = Vec::new();
+        let question = QuorumPacket::Revalidate { session: SessionId(9), timeout_ms: 0x0100_0000 };
+        question.write(&mut bytes);
+        assert_eq!(QuorumPacket::take(&mut Reader::new(&bytes), false), Ok(Some(question)));
+        let answer = QuorumPacket::Revalidated { session: SessionId(9), valid: true };
+        assert_eq!(QuorumPacket::take(&mut Reader::new(&bytes), true), Ok(Some(answer)));
+    }
 }

@@ -14,6 +14,8 @@ record! {
 pub const OPEN_ACL_KEY: i64 = -1;
 /// What follows the terminator of a SNAP stream.
 pub const SNAPSHOT_SIGNATURE: &str = "BenWasHere";
+/// Bytes of a znode's item beside its path and data: two lengths, the ACL key and the stat.
+const ITEM_FIXED_LEN: usize = 4 + 4 + 8 + StatPersisted::MIN_LEN;
 /// The terminator: where a path would stand.
 const END: &str = "/";
 
@@ -80,7 +82,7 @@ enum At {
 
 impl SnapshotDecoder {
     /// The next item; `Ok(None)`: not all of it is here yet (or the end has been taken). No string or buffer may be
-    /// longer than `limit` bytes.
+    /// longer than `limit` bytes, and no item (a path and data, or an ACL) than twice as many.
     pub fn take(&mut self, from: &mut Reader<'_>, limit: usize) -> Result<Option<SnapshotItem>, DecodeError> {
         if self.at == At::End {
             return Ok(None);
@@ -92,7 +94,11 @@ impl SnapshotDecoder {
                 *from = reader;
                 Ok(Some(item))
             }
-            Err(DecodeError::Short { .. }) => Ok(None),
+            Err(DecodeError::Short { .. }) => match limit.saturating_mul(2).saturating_add(ITEM_FIXED_LEN) {
+                // Without this bound a count that lies would make the host collect bytes for ever.
+                limit if from.remaining() > limit => Err(DecodeError::TooLong { length: from.remaining(), limit }),
+                _ => Ok(None),
+            },
             Err(error) => Err(error),
         }
     }
@@ -137,5 +143,39 @@ fn read_count(from: &mut Reader<'_>) -> Result<i32, DecodeError> {
     match from.int()? {
         count if count < 0 => Err(DecodeError::NegativeLength(count)),
         count => Ok(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_lies_is_refused_instead_of_waited_for() {
+        let limit = 100;
+        let mut bytes = Vec::new();
+        for number in [0, 1, 0, 7, i32::MAX] {
+            number.write(&mut bytes); // No session, one ACL, its key, its count.
+        }
+        bytes.resize(bytes.len() + 1000, 0);
+        let (mut decoder, mut from) = (SnapshotDecoder::default(), Reader::new(&bytes));
+        assert_eq!(decoder.take(&mut from, limit), Ok(Some(SnapshotItem::SessionCount(0))));
+        assert_eq!(decoder.take(&mut from, limit), Ok(Some(SnapshotItem::AclCount(1))));
+        assert!(matches!(decoder.take(&mut from, limit), Err(DecodeError::TooLong { .. })));
+        let mut early = Reader::new(&bytes[8..100]);
+        assert_eq!(decoder.take(&mut early, limit), Ok(None));
+    }
+
+    #[test]
+    fn the_end_is_taken_once_and_what_follows_is_left() {
+        let mut bytes = Vec::new();
+        for item in [SnapshotItem::SessionCount(0), SnapshotItem::AclCount(0), SnapshotItem::End] {
+            item.write(&mut bytes);
+        }
+        bytes.extend_from_slice(b"behind");
+        let (mut decoder, mut from) = (SnapshotDecoder::default(), Reader::new(&bytes));
+        let items = std::iter::from_fn(|| decoder.take(&mut from, 100).expect("a good stream")).count();
+        assert_eq!((items, from.rest()), (3, &b"behind"[..]));
+        assert!(decoder.is_done());
     }
 }
