@@ -1,0 +1,215 @@
+//! Step 5 of a write: apply a committed transaction, tell the watchers, answer the owner, release its parked reads.
+//!
+//! The order within one transaction is what clients rely on: the tree changes, then the events are in the outboxes,
+//! then the owner's answer, then the reads of that session that waited for it, up to its next write. All of it in one
+//! hold of the write lock, so no read sees the change before its event.
+//!
+//! Before: the leader has counted a quorum of ACKs, or said COMMIT. ZooKeeper: `FinalRequestProcessor`.
+
+use super::Database;
+use super::io::{ConnId, Note, Now, Proposal};
+use super::outbox::{Outbox, OutboxState, Waiting, What};
+use crate::jute::{Record, write_string};
+use crate::records::{DIGEST_VERSION, ErrorCode, EventType, MultiHeader, ReplyHeader, Txn, TxnBody, Zxid, op, perms};
+use crate::sync::get_mut;
+use crate::tree::{Change, ResultBody, TxnResult, acl};
+use std::sync::Arc;
+
+impl Database {
+    pub(super) fn commit(
+        &mut self,
+        now: Now,
+        proposal: &Proposal,
+        dirty: &mut Vec<Arc<Outbox>>,
+        notes: &mut Vec<Note>,
+    ) {
+        let txn = &*proposal.txn;
+        let result = self.apply(txn, dirty);
+        self.last_processed = self.last_processed.max(txn.zxid);
+        match &txn.body {
+            TxnBody::CreateSession(body) => _ = self.sessions.insert(txn.session, body.timeout_ms),
+            TxnBody::CloseSession { .. } => _ = self.sessions.remove(&txn.session),
+            _ => {}
+        }
+        if let Some(digest) = &txn.digest
+            && digest.version == DIGEST_VERSION
+            && digest.digest != self.tree.digest()
+        {
+            let (expected, actual) = (digest.digest, self.tree.digest());
+            notes.push(Note::DigestMismatch { zxid: txn.zxid, expected, actual });
+        }
+        self.answer_owner(now, txn, &result, dirty);
+    }
+
+    /// Changes the tree; each change's events are in the outboxes before the next change is made.
+    fn apply<'t>(&mut self, txn: &'t Txn, dirty: &mut Vec<Arc<Outbox>>) -> TxnResult<'t> {
+        let watches = &self.watches;
+        let conns = &get_mut(&mut self.conns).all;
+        #[cfg(any(test, loom))]
+        let faults = &self.faults;
+        self.tree.apply(txn.session, txn.zxid, txn.time_ms, &txn.body, &mut |change| {
+            watches.fire(&change, &mut |watcher, kind, path| {
+                let Some(outbox) = conns.get(&ConnId(watcher.0)) else { return };
+                #[cfg(any(test, loom))]
+                if faults.postpone_event(outbox, txn.zxid, kind, path) {
+                    return;
+                }
+                deliver(outbox, &change, kind, path, txn.zxid, dirty);
+            });
+        })
+    }
+
+    fn answer_owner(&self, now: Now, txn: &Txn, result: &TxnResult<'_>, dirty: &mut Vec<Arc<Outbox>>) {
+        let Some(outbox) = self.owner(txn.session) else { return };
+        let mut state = outbox.lock();
+        match &txn.body {
+            TxnBody::CreateSession(_) => state.open(),
+            TxnBody::CloseSession { .. } => {
+                // An expiry has no request to answer: the connection just ends.
+                if let Some(Waiting { xid, since_micros, what: What::Write { op: op::CLOSE_SESSION, .. }, .. }) =
+                    state.first_waiting()
+                    && *xid == txn.cxid
+                {
+                    let (header, since) = (ReplyHeader { xid: *xid, zxid: txn.zxid, err: 0 }, *since_micros);
+                    state.reply(header, since, now.micros, |_| {});
+                }
+                state.close();
+            }
+            _ => {
+                let Some(Waiting { xid, what: What::Write { .. }, .. }) = state.first_waiting() else { return };
+                if *xid != txn.cxid {
+                    return; // Of a former connection of this session.
+                }
+                self.answer_write(now, outbox.conn(), &mut state, txn, result);
+            }
+        }
+        if state.announce() {
+            dirty.push(outbox.clone());
+        }
+    }
+
+    /// Answers the write whose turn it is, then the reads behind it.
+    fn answer_write(&self, now: Now, conn: ConnId, state: &mut OutboxState, txn: &Txn, result: &TxnResult<'_>) {
+        let Some(Waiting { xid, since_micros, what: What::Write { op, create2 }, .. }) = state.pop_waiting() else {
+            return;
+        };
+        if is_moved(result) {
+            return state.close(); // The session lives elsewhere; this connection is told nothing.
+        }
+        let err = match result {
+            TxnResult::Error(error) => error.code(),
+            TxnResult::Ok(_) => 0,
+        };
+        let header = ReplyHeader { xid, zxid: txn.zxid, err };
+        state.reply(header, since_micros, now.micros, |out| {
+            if let TxnResult::Ok(body) = result {
+                write_body(op, &create2, body, &txn.body, out);
+            }
+        });
+        #[cfg(any(test, loom))]
+        if self.faults.postpone_parked(conn) {
+            return;
+        }
+        self.answer_parked(conn, state, now);
+    }
+
+    /// Everything that was proposed before the sync is applied here: echo its path, answer the reads behind it.
+    pub(super) fn finish_sync(&mut self, now: Now, conn: ConnId, xid: i32, dirty: &mut Vec<Arc<Outbox>>) {
+        let Some(outbox) = self.conn(conn) else { return };
+        let mut state = outbox.lock();
+        if !matches!(state.first_waiting(), Some(first) if first.xid == xid && matches!(first.what, What::Sync { .. }))
+        {
+            return; // The connection is closing.
+        }
+        if let Some(Waiting { since_micros, what: What::Sync { path }, .. }) = state.pop_waiting() {
+            let header = ReplyHeader { xid, zxid: self.last_processed, err: 0 };
+            state.reply(header, since_micros, now.micros, |out| path.write(out));
+        }
+        self.answer_parked(conn, &mut state, now);
+        if state.announce() {
+            dirty.push(outbox.clone());
+        }
+    }
+}
+
+/// An event goes only to those who may read what it is about; a one-shot watch is used up all the same.
+fn deliver(
+    outbox: &Arc<Outbox>,
+    change: &Change<'_>,
+    kind: EventType,
+    path: &str,
+    zxid: Zxid,
+    dirty: &mut Vec<Arc<Outbox>>,
+) {
+    let list = if kind == EventType::NodeChildrenChanged { change.parent_acl } else { change.acl };
+    let mut state = outbox.lock();
+    if !acl::allows(list, &state.auth, perms::READ) {
+        return;
+    }
+    state.event(zxid, kind, path);
+    if state.announce() {
+        dirty.push(outbox.clone());
+    }
+}
+
+fn is_moved(result: &TxnResult<'_>) -> bool {
+    match result {
+        TxnResult::Error(error) => *error == ErrorCode::SessionMoved,
+        TxnResult::Ok(ResultBody::Multi(results)) => results.iter().any(is_moved),
+        TxnResult::Ok(_) => false,
+    }
+}
+
+/// The body of the answer to a write of operation `code`, which became `txn`.
+fn write_body(code: i32, create2: &[bool], result: &ResultBody<'_>, txn: &TxnBody, out: &mut Vec<u8>) {
+    match result {
+        ResultBody::Create { path, stat } => {
+            write_string(path, out);
+            if code != op::CREATE {
+                stat.write(out);
+            }
+        }
+        ResultBody::SetData { stat } | ResultBody::SetAcl { stat } => stat.write(out),
+        ResultBody::Reconfig { stat } => {
+            if let TxnBody::Reconfig(body) = txn {
+                body.data.write(out);
+            }
+            stat.write(out);
+        }
+        ResultBody::Multi(results) => write_multi(create2, results, txn, out),
+        ResultBody::Delete
+        | ResultBody::Check
+        | ResultBody::NotApplied
+        | ResultBody::CreateSession { .. }
+        | ResultBody::CloseSession => {}
+    }
+}
+
+/// One element for each operation, then the end marker. The kind is that of the transaction, but a create2's is a
+/// create.
+fn write_multi(create2: &[bool], results: &[TxnResult<'_>], txn: &TxnBody, out: &mut Vec<u8>) {
+    let subs: &[TxnBody] = if let TxnBody::Multi(subs) = txn { subs } else { &[] };
+    for (at, (result, sub)) in results.iter().zip(subs).enumerate() {
+        let head = |kind, err, out: &mut Vec<u8>| MultiHeader { kind, done: false, err }.write(out);
+        match result {
+            TxnResult::Ok(ResultBody::NotApplied) => {
+                head(op::ERROR, 0, out);
+                0i32.write(out);
+            }
+            TxnResult::Error(error) => {
+                head(op::ERROR, error.code(), out);
+                error.code().write(out);
+            }
+            TxnResult::Ok(body) => {
+                let kind = match sub {
+                    TxnBody::Create(_) if create2.get(at).is_some_and(|is_create2| *is_create2) => op::CREATE2,
+                    TxnBody::CreateContainer(_) | TxnBody::CreateTtl(_) => op::CREATE2,
+                    sub => sub.op(),
+                };
+                head(kind, 0, out);
+                write_body(kind, &[], body, sub, out);
+            }
+        }
+    }
+    MultiHeader { kind: -1, done: true, err: -1 }.write(out);
+}

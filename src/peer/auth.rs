@@ -1,0 +1,32 @@
+//! What an auth packet makes of a connection: one more id, or its end.
+//!
+//! Ids belong to the connection, not to the session. ZooKeeper: `AuthenticationProvider`.
+
+use crate::records::{AuthRequest, Id};
+use crate::tree::acl::digest_id;
+use std::sync::Arc;
+
+pub(super) enum Verdict {
+    /// `ids`: the new list, if it has changed.
+    Accepted {
+        ids: Option<Arc<[Id]>>,
+    },
+    Refused,
+}
+
+impl Verdict {
+    /// Judges an auth packet of a connection that has `ids` already.
+    pub(super) fn of(request: &AuthRequest, ids: &Arc<[Id]>) -> Verdict {
+        match request.scheme.as_deref() {
+            // The address is known; nothing in the packet changes it.
+            Some("ip") => Verdict::Accepted { ids: None },
+            Some("digest") => {
+                let text = String::from_utf8_lossy(request.auth.as_deref().unwrap_or_default());
+                let id = Id::new("digest", &digest_id(&text));
+                let is_new = !ids.contains(&id);
+                Verdict::Accepted { ids: is_new.then(|| ids.iter().cloned().chain([id]).collect()) }
+            }
+            _ => Verdict::Refused,
+        }
+    }
+}

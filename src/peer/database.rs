@@ -1,0 +1,309 @@
+//! The value that a server holds: tree, watches, sessions, connections, and whether reads may be answered.
+//!
+//! The host keeps it in one read-write lock. The core alone changes it ([`Database::perform`], the write lock);
+//! connections read ([`Database::submit`], the read lock), many at once. Whatever could race happens in one hold of
+//! that lock: a read sets its watch, takes the zxid of its header and is in the outbox before the lock is let go, so
+//! no change comes in between.
+//!
+//! ZooKeeper: `ZKDatabase`, `FinalRequestProcessor`, `ServerCnxnFactory`.
+
+use super::io::{ConnId, DbOp, Loaded, Note, Now, Serving};
+use super::outbox::{ConnInfo, ConnPhase, ConnStats, Outbox};
+use crate::jute::Record;
+use crate::records::{ConnectRequest, SessionId, TouchedSession, Zxid};
+use crate::sync::{Mutex, get_mut, lock};
+use crate::tree::{CursorId, DataTree, WatchCounts, WatchManager, WatcherId};
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+
+/// Tree, sessions and connections of one server.
+pub struct Database {
+    pub(super) tree: DataTree,
+    pub(super) watches: WatchManager,
+    /// Timeouts in ms of all sessions of the ensemble.
+    pub(super) sessions: BTreeMap<SessionId, i32>,
+    pub(super) last_processed: Zxid,
+    serving: Option<Serving>,
+    pub(super) conns: Mutex<Conns>,
+    touched: Mutex<BTreeMap<SessionId, i32>>,
+    #[cfg(any(test, loom))]
+    pub(super) faults: super::faults::Faults,
+}
+
+/// The connections of this server.
+#[derive(Default)]
+pub(super) struct Conns {
+    pub all: BTreeMap<ConnId, Arc<Outbox>>,
+    /// The connection that has, or is opening, a session.
+    by_session: BTreeMap<SessionId, Arc<Outbox>>,
+    /// Figures of connections that have ended.
+    ended: ConnStats,
+}
+
+/// Figures of a server, for `srvr`, `stat` and `mntr`.
+#[derive(Clone, Debug)]
+pub struct ServerStats {
+    /// Of all connections since the start or the last reset, those that have ended too.
+    pub total: ConnStats,
+    /// Connections now.
+    pub connections: usize,
+    /// Requests without an answer.
+    pub outstanding: usize,
+    pub last_processed: Zxid,
+    pub serving: Option<Serving>,
+    pub node_count: usize,
+    pub ephemeral_count: usize,
+    /// Bytes of paths and data.
+    pub approximate_data_size: u64,
+    pub session_count: usize,
+    pub watches: WatchCounts,
+}
+
+impl Database {
+    /// What a data directory held. Nothing is served until [`DbOp::Serve`].
+    pub fn new(loaded: Loaded) -> Database {
+        Database {
+            tree: loaded.tree,
+            watches: WatchManager::new(),
+            sessions: loaded.sessions,
+            last_processed: loaded.last_zxid,
+            serving: None,
+            conns: Mutex::new(Conns::default()),
+            touched: Mutex::new(BTreeMap::new()),
+            #[cfg(any(test, loom))]
+            faults: super::faults::Faults::default(),
+        }
+    }
+
+    /// The zxid of the last transaction in the tree.
+    pub fn last_processed(&self) -> Zxid {
+        self.last_processed
+    }
+
+    pub fn tree(&self) -> &DataTree {
+        &self.tree
+    }
+
+    /// All sessions of the ensemble, with their timeouts in ms.
+    pub fn sessions(&self) -> &BTreeMap<SessionId, i32> {
+        &self.sessions
+    }
+
+    pub fn serving(&self) -> Option<Serving> {
+        self.serving
+    }
+
+    /// Whether reads are answered now: in a role that serves, and so long as the quorum cannot have moved on.
+    pub fn may_serve(&self, now: Now) -> bool {
+        self.serving.is_some_and(|serving| now.micros < serving.until_micros)
+    }
+
+    /// Does what the core asks for, op by op, in order. Outboxes that the host must look at (bytes to send, or a
+    /// connection to close) are added to `dirty`, each once until it is taken from.
+    pub fn perform(
+        &mut self,
+        now: Now,
+        ops: impl IntoIterator<Item = DbOp>,
+        dirty: &mut Vec<Arc<Outbox>>,
+        notes: &mut Vec<Note>,
+    ) {
+        for op in ops {
+            match op {
+                DbOp::Commit(proposal) => self.commit(now, &proposal, dirty, notes),
+                DbOp::SyncDone { conn, xid } => self.finish_sync(now, conn, xid, dirty),
+                DbOp::BindSession { conn, session, timeout_ms } => self.bind_session(conn, session, timeout_ms, dirty),
+                DbOp::SessionRenewed { conn, session, valid } => self.with_conn(conn, dirty, |state| {
+                    if valid && state.session == session { state.open() } else { state.refuse() }
+                }),
+                DbOp::RefuseSession { conn } => self.with_conn(conn, dirty, |state| state.refuse()),
+                DbOp::CloseConn { conn } => self.with_conn(conn, dirty, |state| state.close()),
+                DbOp::CloseSessionConn { session } => {
+                    if let Some(outbox) = self.owner(session) {
+                        close(&outbox, dirty);
+                    }
+                }
+                DbOp::Serve(serving) => self.serving = Some(serving),
+                DbOp::ExtendLease { until_micros } => {
+                    if let Some(serving) = &mut self.serving {
+                        serving.until_micros = until_micros;
+                    }
+                }
+                DbOp::StopServing => self.stop_serving(dirty),
+                DbOp::Install(loaded) => self.install(*loaded),
+                DbOp::SetLastProcessed(zxid) => self.last_processed = zxid,
+                DbOp::SetConfig { text, version, wall_ms } => {
+                    self.tree.set_config(text.as_bytes(), version, wall_ms);
+                }
+            }
+        }
+        #[cfg(any(test, loom))]
+        self.release_late(now, dirty);
+    }
+
+    /// A connection was opened.
+    pub fn attach(&self, outbox: Arc<Outbox>) {
+        lock(&self.conns).all.insert(outbox.conn(), outbox);
+    }
+
+    /// A connection has ended: its watches go, and what it waited for is answered to nobody.
+    pub fn detach(&self, conn: ConnId) {
+        let mut conns = lock(&self.conns);
+        let Some(outbox) = conns.all.remove(&conn) else { return };
+        let mut state = outbox.lock();
+        state.close();
+        conns.ended.add(&state.stats);
+        if conns.by_session.get(&state.session).is_some_and(|bound| bound.conn() == conn) {
+            conns.by_session.remove(&state.session);
+        }
+        drop((state, conns));
+        self.watches.remove_watcher(WatcherId(conn.0));
+    }
+
+    /// Takes the connect request of a connection: what the core is to be asked. `None`: the connection is closed
+    /// without an answer, because this server does not serve, the bytes are no connect request, or the client has
+    /// seen a newer state than ours.
+    pub fn connect(&self, outbox: &Arc<Outbox>, frame: &[u8], now: Now) -> Option<ConnectRequest> {
+        let request = ConnectRequest::from_bytes(frame).ok();
+        let request = request.filter(|request| self.may_serve(now) && request.last_zxid_seen <= self.last_processed);
+        let mut state = outbox.lock();
+        state.stats.received += 1;
+        match &request {
+            Some(request) => state.asked_read_only = request.read_only.is_some(),
+            None => state.close(),
+        }
+        request
+    }
+
+    /// The sessions of which something was heard since the last call, with their timeouts in ms.
+    pub fn touched(&self) -> Vec<TouchedSession> {
+        let touched = mem::take(&mut *lock(&self.touched));
+        touched.into_iter().map(|(session, timeout_ms)| TouchedSession { session, timeout_ms }).collect()
+    }
+
+    pub(super) fn touch(&self, session: SessionId, timeout_ms: i32) {
+        lock(&self.touched).insert(session, timeout_ms);
+    }
+
+    /// Begins a snapshot at [`last_processed`](Database::last_processed). `None`: too many are under way.
+    pub fn begin_snapshot(&mut self) -> Option<CursorId> {
+        self.tree.begin_snapshot(&self.sessions)
+    }
+
+    /// Appends about `max_bytes` of the snapshot's body; true when that was the end of it.
+    pub fn next_chunk(&self, cursor: CursorId, max_bytes: usize, out: &mut Vec<u8>) -> bool {
+        self.tree.next_chunk(cursor, max_bytes, out)
+    }
+
+    /// Ends a snapshot, done or not.
+    pub fn end_snapshot(&mut self, cursor: CursorId) {
+        self.tree.end_snapshot(cursor);
+    }
+
+    /// What `srvr`, `stat` and `mntr` tell.
+    pub fn stats(&self) -> ServerStats {
+        let conns = lock(&self.conns);
+        let (mut total, mut outstanding) = (conns.ended, 0);
+        for info in conns.all.values().map(|outbox| outbox.info()) {
+            total.add(&info.stats);
+            outstanding += info.waiting;
+        }
+        ServerStats {
+            total,
+            connections: conns.all.len(),
+            outstanding,
+            last_processed: self.last_processed,
+            serving: self.serving,
+            node_count: self.tree.node_count(),
+            ephemeral_count: self.tree.ephemeral_count(),
+            approximate_data_size: self.tree.approximate_data_size(),
+            session_count: self.sessions.len(),
+            watches: self.watches.counts(),
+        }
+    }
+
+    /// What `cons` tells, by connection.
+    pub fn connections(&self) -> Vec<ConnInfo> {
+        lock(&self.conns).all.values().map(|outbox| outbox.info()).collect()
+    }
+
+    /// Sets the figures back. ZooKeeper: `srst`.
+    pub fn reset_stats(&self) {
+        let mut conns = lock(&self.conns);
+        conns.ended = ConnStats::default();
+        conns.all.values().for_each(|outbox| outbox.reset_stats());
+    }
+
+    /// Whether `session` has a connection here.
+    pub fn is_here(&self, session: SessionId) -> bool {
+        lock(&self.conns).by_session.contains_key(&session)
+    }
+
+    /// The connection that has, or is opening, `session`.
+    pub(super) fn owner(&self, session: SessionId) -> Option<Arc<Outbox>> {
+        lock(&self.conns).by_session.get(&session).cloned()
+    }
+
+    pub(super) fn conn(&self, conn: ConnId) -> Option<Arc<Outbox>> {
+        lock(&self.conns).all.get(&conn).cloned()
+    }
+
+    /// Another connection of the session on this server ends; ZooKeeper does so before it looks at the password.
+    fn bind_session(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, dirty: &mut Vec<Arc<Outbox>>) {
+        let Some(outbox) = self.conn(conn) else { return };
+        {
+            let mut state = outbox.lock();
+            if state.phase != ConnPhase::Connecting {
+                return;
+            }
+            (state.session, state.timeout_ms) = (session, timeout_ms);
+        }
+        let former = get_mut(&mut self.conns).by_session.insert(session, outbox);
+        if let Some(former) = former.filter(|former| former.conn() != conn) {
+            close(&former, dirty);
+        }
+    }
+
+    fn with_conn(
+        &self,
+        conn: ConnId,
+        dirty: &mut Vec<Arc<Outbox>>,
+        change: impl FnOnce(&mut super::outbox::OutboxState),
+    ) {
+        let Some(outbox) = self.conn(conn) else { return };
+        let mut state = outbox.lock();
+        change(&mut state);
+        if state.announce() {
+            dirty.push(outbox.clone());
+        }
+    }
+
+    /// First of all no read is answered any more; then every client has to look for another server.
+    pub(super) fn stop_serving(&mut self, dirty: &mut Vec<Arc<Outbox>>) {
+        #[cfg(any(test, loom))]
+        if self.faults.postpone_stop() {
+            return;
+        }
+        self.serving = None;
+        let conns = get_mut(&mut self.conns);
+        conns.by_session.clear();
+        conns.all.values().for_each(|outbox| close(outbox, dirty));
+        self.watches.clear();
+        get_mut(&mut self.touched).clear();
+    }
+
+    fn install(&mut self, loaded: Loaded) {
+        assert!(self.serving.is_none(), "the tree is replaced while it is served");
+        self.tree = loaded.tree;
+        self.sessions = loaded.sessions;
+        self.last_processed = loaded.last_zxid;
+    }
+}
+
+fn close(outbox: &Arc<Outbox>, dirty: &mut Vec<Arc<Outbox>>) {
+    let mut state = outbox.lock();
+    state.close();
+    if state.announce() {
+        dirty.push(outbox.clone());
+    }
+}

@@ -1,0 +1,325 @@
+//! The outbox of one connection: what is to be sent, what still waits for its turn, and who the client is.
+//!
+//! Replies leave in the order of the requests, so a request that cannot be answered yet holds back every later one.
+//! Everything here is under one small lock, taken inside the database's lock and never around another one but those
+//! of the watches: `database > outbox > watches`.
+
+use super::io::ConnId;
+use crate::jute::{Record, write_string};
+use crate::records::{
+    ConnectResponse, EventType, Id, NOTIFICATION_XID, ReplyHeader, Request, SYNC_CONNECTED, SessionId, Zxid,
+    session_password, write_frame,
+};
+use crate::sync::{Mutex, MutexGuard, lock};
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Bytes that may wait for a client that does not read, plus the one frame that went beyond. What comes on top closes
+/// the connection: a frame left out would be worse than an end.
+pub const OUTPUT_BYTES_MAX: usize = 32 << 20;
+/// From here on no further request is taken from the connection until some of it is sent.
+pub const OUTPUT_BYTES_BUSY: usize = 1 << 20;
+/// Requests of one connection without an answer, from which on no further one is taken from it.
+pub const WAITING_MAX: usize = 1000;
+/// Bytes of such requests, from which on no further one is taken.
+pub const WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// A client's connection as the database sees it; shared with the host, which sends the bytes.
+#[derive(Debug)]
+pub struct Outbox {
+    conn: ConnId,
+    peer_ip: IpAddr,
+    state: Mutex<OutboxState>,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnPhase {
+    /// No session yet: the connect request is under way, or not even here.
+    Connecting,
+    Open,
+    /// To be closed once its bytes are sent; nothing is added any more.
+    Closing,
+}
+
+#[derive(Debug)]
+pub(super) struct OutboxState {
+    bytes: Vec<u8>,
+    pub phase: ConnPhase,
+    /// The session it has or is opening; 0 before.
+    pub session: SessionId,
+    /// The negotiated session timeout.
+    pub timeout_ms: i32,
+    /// Whether the connect request had the readOnly byte: only then may the response have it.
+    pub asked_read_only: bool,
+    /// Requests without an answer, oldest first. The first is a write or a sync: reads wait only behind those.
+    waiting: VecDeque<Waiting>,
+    /// The frames of `waiting`.
+    waiting_bytes: usize,
+    /// Who the client is. Writes carry the list as it was when they were read.
+    pub auth: Arc<[Id]>,
+    /// The host knows already that there is something to send.
+    is_announced: bool,
+    pub stats: ConnStats,
+}
+
+/// A request that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub xid: i32,
+    /// When it was read.
+    pub since_micros: u64,
+    /// Bytes of its frame.
+    pub len: usize,
+    pub what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// The leader has it.
+    Write {
+        op: i32,
+        /// Of a multi: which of its operations are create2, whose transactions do not tell.
+        create2: Box<[bool]>,
+    },
+    /// The leader has it; the path is echoed.
+    Sync { path: Option<String> },
+    /// To be answered right after the write or sync before it.
+    Read(Request),
+    /// Bytes that are no request of their operation.
+    Malformed,
+    /// An operation that clients may not ask for: the connection ends with the refusal.
+    Refused,
+}
+
+/// What is told of a connection by `cons` and `stat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnStats {
+    /// Frames.
+    pub received: u64,
+    /// Frames, notifications too.
+    pub sent: u64,
+    /// Answered requests; the latencies are theirs, in microseconds from reading to answering.
+    pub answered: u64,
+    pub latency_min_micros: u64,
+    pub latency_max_micros: u64,
+    pub latency_total_micros: u64,
+    pub last_latency_micros: u64,
+    /// Of the last answered request.
+    pub last_xid: i32,
+    pub last_zxid: Zxid,
+    /// Monotonic time of the last answer.
+    pub last_answer_micros: u64,
+}
+
+impl ConnStats {
+    fn on_answer(&mut self, xid: i32, zxid: Zxid, since_micros: u64, now_micros: u64) {
+        let latency = now_micros.saturating_sub(since_micros);
+        self.latency_min_micros = if self.answered == 0 { latency } else { self.latency_min_micros.min(latency) };
+        self.latency_max_micros = self.latency_max_micros.max(latency);
+        self.latency_total_micros += latency;
+        self.last_latency_micros = latency;
+        self.answered += 1;
+        (self.last_xid, self.last_zxid, self.last_answer_micros) = (xid, zxid, now_micros);
+    }
+
+    /// Adds another connection's figures to a server's.
+    pub(super) fn add(&mut self, other: &ConnStats) {
+        if other.answered > 0 {
+            let min = other.latency_min_micros;
+            self.latency_min_micros = if self.answered == 0 { min } else { self.latency_min_micros.min(min) };
+            self.latency_max_micros = self.latency_max_micros.max(other.latency_max_micros);
+        }
+        self.received += other.received;
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.latency_total_micros += other.latency_total_micros;
+    }
+}
+
+/// A line of `cons`.
+#[derive(Clone, Debug)]
+pub struct ConnInfo {
+    pub conn: ConnId,
+    pub peer_ip: IpAddr,
+    pub phase: ConnPhase,
+    pub session: SessionId,
+    pub timeout_ms: i32,
+    /// Requests without an answer.
+    pub waiting: usize,
+    pub stats: ConnStats,
+}
+
+impl Outbox {
+    /// The outbox of a new connection from `peer_ip`.
+    pub fn new(conn: ConnId, peer_ip: IpAddr) -> Arc<Outbox> {
+        let state = OutboxState {
+            bytes: Vec::new(),
+            phase: ConnPhase::Connecting,
+            session: SessionId(0),
+            timeout_ms: 0,
+            asked_read_only: false,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            auth: Arc::new([Id::new("ip", &peer_ip.to_canonical().to_string())]),
+            is_announced: false,
+            stats: ConnStats::default(),
+        };
+        Arc::new(Outbox { conn, peer_ip, state: Mutex::new(state) })
+    }
+
+    pub fn conn(&self) -> ConnId {
+        self.conn
+    }
+
+    pub fn peer_ip(&self) -> IpAddr {
+        self.peer_ip
+    }
+
+    /// Moves what is to be sent to the end of `out`. True: the connection is to be closed once that is sent.
+    pub fn take(&self, out: &mut Vec<u8>) -> bool {
+        let mut state = self.lock();
+        state.is_announced = false;
+        if out.is_empty() {
+            std::mem::swap(out, &mut state.bytes);
+        } else {
+            out.append(&mut state.bytes);
+        }
+        state.phase == ConnPhase::Closing
+    }
+
+    /// Whether the connection is to be closed once everything is sent.
+    pub fn is_closing(&self) -> bool {
+        self.lock().phase == ConnPhase::Closing
+    }
+
+    pub fn phase(&self) -> ConnPhase {
+        self.lock().phase
+    }
+
+    /// The session and its timeout in ms, of an open connection.
+    pub fn session(&self) -> Option<(SessionId, i32)> {
+        let state = self.lock();
+        (state.phase == ConnPhase::Open).then_some((state.session, state.timeout_ms))
+    }
+
+    pub fn info(&self) -> ConnInfo {
+        let state = self.lock();
+        ConnInfo {
+            conn: self.conn,
+            peer_ip: self.peer_ip,
+            phase: state.phase,
+            session: state.session,
+            timeout_ms: state.timeout_ms,
+            waiting: state.waiting.len(),
+            stats: state.stats,
+        }
+    }
+
+    /// Sets the figures back. ZooKeeper: `crst`.
+    pub fn reset_stats(&self) {
+        self.lock().stats = ConnStats::default();
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, OutboxState> {
+        lock(&self.state)
+    }
+}
+
+impl OutboxState {
+    /// No further request should be taken from the connection now.
+    pub fn is_busy(&self) -> bool {
+        self.bytes.len() >= OUTPUT_BYTES_BUSY
+            || self.waiting.len() >= WAITING_MAX
+            || self.waiting_bytes >= WAITING_BYTES_MAX
+    }
+
+    /// The request whose turn it is.
+    pub fn first_waiting(&self) -> Option<&Waiting> {
+        self.waiting.front()
+    }
+
+    /// Takes the request whose turn it is, to answer it.
+    pub fn pop_waiting(&mut self) -> Option<Waiting> {
+        let first = self.waiting.pop_front()?;
+        self.waiting_bytes -= first.len;
+        Some(first)
+    }
+
+    /// Puts a request behind all others.
+    pub fn push_waiting(&mut self, request: Waiting) {
+        self.waiting_bytes += request.len;
+        self.waiting.push_back(request);
+    }
+
+    /// Whether the host is still to be told that there is something to do here; it counts as told from now on.
+    pub fn announce(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_announced, true)
+    }
+
+    /// Appends a frame. Nothing is added to a connection that is closing.
+    fn frame(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.phase == ConnPhase::Closing {
+            return;
+        }
+        if self.bytes.len() > OUTPUT_BYTES_MAX {
+            self.bytes = Vec::new();
+            return self.close();
+        }
+        write_frame(&mut self.bytes, write);
+        self.stats.sent += 1;
+    }
+
+    /// Appends the reply to a request that was read at `since_micros`. With an error there is no body.
+    pub fn reply(&mut self, header: ReplyHeader, since_micros: u64, now_micros: u64, body: impl FnOnce(&mut Vec<u8>)) {
+        let ReplyHeader { xid, zxid, err } = header;
+        self.stats.on_answer(xid, zxid, since_micros, now_micros);
+        self.frame(|out| {
+            header.write(out);
+            if err == 0 {
+                body(out);
+            }
+        });
+    }
+
+    /// Appends a notification.
+    pub fn event(&mut self, zxid: Zxid, kind: EventType, path: &str) {
+        self.frame(|out| {
+            ReplyHeader { xid: NOTIFICATION_XID, zxid, err: 0 }.write(out);
+            // A [`WatcherEvent`](crate::records::WatcherEvent), without a path of its own.
+            (kind as i32).write(out);
+            SYNC_CONNECTED.write(out);
+            write_string(path, out);
+        });
+    }
+
+    /// The session is open: appends the connect response.
+    pub fn open(&mut self) {
+        let response = ConnectResponse {
+            protocol_version: 0,
+            timeout_ms: self.timeout_ms,
+            session: self.session,
+            password: session_password(self.session).to_vec(),
+            read_only: self.asked_read_only.then_some(false),
+        };
+        self.frame(|out| response.write(out));
+        if self.phase == ConnPhase::Connecting {
+            self.phase = ConnPhase::Open;
+        }
+    }
+
+    /// There is no such session: appends the zero response, and ends.
+    pub fn refuse(&mut self) {
+        let response = ConnectResponse::refused(self.asked_read_only.then_some(false));
+        self.frame(|out| response.write(out));
+        self.close();
+    }
+
+    /// Ends the connection after what is in it; what waits is dropped, without an answer.
+    pub fn close(&mut self) {
+        self.phase = ConnPhase::Closing;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+    }
+}

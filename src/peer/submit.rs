@@ -1,0 +1,164 @@
+//! Step 1 of a request: decode what a connection sent, answer the reads, hand on the writes.
+//!
+//! All frames of a batch are handled in one hold of the database's read lock. A read is answered now, unless a write
+//! or sync of its session is still without an answer: then it is parked behind it. Writes leave at once; they never
+//! wait for parked reads.
+//!
+//! ZooKeeper: `ZooKeeperServer.processPacket`, `CommitProcessor`.
+
+use super::Database;
+use super::auth::Verdict;
+use super::io::{ClientRequest, Now};
+use super::outbox::{ConnPhase, Outbox, OutboxState, Waiting, What};
+use super::prepare::is_multi_well_formed;
+use crate::jute::{DecodeError, Reader, Record};
+use crate::records::{ErrorCode, ForwardedBody, MultiOp, PathOnly, ReplyHeader, Request, RequestHeader, Zxid, op};
+use std::sync::Arc;
+
+/// A frame from a client after the connect request, without its length.
+pub type Frame<'a> = &'a [u8];
+
+impl Database {
+    /// Takes frames of one connection, in order: answers what can be answered, parks what must wait, adds writes and
+    /// syncs to `forward`. `now` is the time under the lock. Returns how many frames it took; the others are to be
+    /// offered again once the session is open, or some of the outbox has been sent or answered.
+    pub fn submit(
+        &self,
+        outbox: &Arc<Outbox>,
+        frames: &[Frame<'_>],
+        now: Now,
+        forward: &mut Vec<ClientRequest>,
+    ) -> usize {
+        let mut state = outbox.lock();
+        if state.phase == ConnPhase::Open {
+            self.touch(state.session, state.timeout_ms);
+        }
+        for (taken, frame) in frames.iter().enumerate() {
+            match state.phase {
+                ConnPhase::Connecting => return taken,
+                ConnPhase::Open if state.is_busy() => return taken,
+                ConnPhase::Open => self.submit_frame(outbox, &mut state, frame, now, forward),
+                ConnPhase::Closing => return frames.len(), // Nobody will hear an answer.
+            }
+        }
+        frames.len()
+    }
+
+    fn submit_frame(
+        &self,
+        outbox: &Outbox,
+        state: &mut OutboxState,
+        frame: Frame<'_>,
+        now: Now,
+        forward: &mut Vec<ClientRequest>,
+    ) {
+        state.stats.received += 1;
+        let mut body = Reader::new(frame);
+        let Ok(RequestHeader { xid, op }) = RequestHeader::read(&mut body) else {
+            return state.close();
+        };
+        if matches!(op, op::AUTH | op::SASL) {
+            return self.authenticate(state, xid, Request::read(op, &mut body), now);
+        }
+        let (what, request) = match decode(op, &mut body) {
+            Decoded::Read(request) if state.first_waiting().is_none() => {
+                return self.answer(outbox.conn(), state, xid, now.micros, &request, now);
+            }
+            Decoded::Read(request) => (What::Read(request), None),
+            Decoded::Write(request) => (What::Write { op, create2: create2_ops(&request) }, Some(request)),
+            Decoded::Sync(body) => (What::Sync { path: body.path.clone() }, Some(Request::Sync(body))),
+            Decoded::Malformed => (What::Malformed, None),
+            Decoded::Refused => (What::Refused, None),
+        };
+        if let Some(body) = request {
+            forward.push(ClientRequest {
+                conn: outbox.conn(),
+                session: state.session,
+                xid,
+                body: ForwardedBody::Request(body),
+                auth: state.auth.clone(),
+            });
+        }
+        state.push_waiting(Waiting { xid, since_micros: now.micros, len: frame.len(), what });
+        self.answer_parked(outbox.conn(), state, now);
+    }
+
+    /// Answers everything up to the next write or sync.
+    pub(super) fn answer_parked(&self, conn: super::io::ConnId, state: &mut OutboxState, now: Now) {
+        while let Some(first) = state.first_waiting()
+            && !matches!(first.what, What::Write { .. } | What::Sync { .. })
+            && let Some(Waiting { xid, since_micros, what, .. }) = state.pop_waiting()
+        {
+            match what {
+                What::Read(request) => self.answer(conn, state, xid, since_micros, &request, now),
+                What::Malformed => {
+                    let err = ErrorCode::MarshallingError.code();
+                    let header = ReplyHeader { xid, zxid: self.last_processed, err };
+                    state.reply(header, since_micros, now.micros, |_| {});
+                }
+                What::Refused => {
+                    let header = ReplyHeader { xid, zxid: Zxid::NONE, err: ErrorCode::Unimplemented.code() };
+                    state.reply(header, since_micros, now.micros, |_| {});
+                    state.close();
+                }
+                What::Write { .. } | What::Sync { .. } => unreachable!("the loop ends before one"),
+            }
+        }
+    }
+
+    /// Handled when read, ahead of what waits: its answer may overtake others. It tells no zxid.
+    fn authenticate(&self, state: &mut OutboxState, xid: i32, request: Option<Result<Request, DecodeError>>, now: Now) {
+        let header = |err| ReplyHeader { xid, zxid: Zxid::ZERO, err };
+        match request {
+            Some(Ok(Request::Auth(auth))) => match Verdict::of(&auth, &state.auth) {
+                Verdict::Accepted { ids } => {
+                    if let Some(ids) = ids {
+                        state.auth = ids;
+                    }
+                    state.reply(header(0), now.micros, now.micros, |_| {});
+                }
+                Verdict::Refused => {
+                    state.reply(header(ErrorCode::AuthFailed.code()), now.micros, now.micros, |_| {});
+                    state.close();
+                }
+            },
+            // No SASL is set up: an empty answer, as from Apache's server.
+            Some(Ok(_)) => state.reply(header(0), now.micros, now.micros, |out| None::<Vec<u8>>.write(out)),
+            _ => state.close(),
+        }
+    }
+}
+
+enum Decoded {
+    Read(Request),
+    Write(Request),
+    Sync(PathOnly),
+    /// The bytes are no request of this operation.
+    Malformed,
+    /// No operation for clients.
+    Refused,
+}
+
+fn decode(op: i32, body: &mut Reader<'_>) -> Decoded {
+    // A lone check leads 3.8.0 servers astray; the other two are between servers.
+    if matches!(op, op::CHECK | op::DELETE_CONTAINER | op::CREATE_SESSION) {
+        return Decoded::Refused;
+    }
+    match Request::read(op, body) {
+        None => Decoded::Refused,
+        Some(Err(_)) => Decoded::Malformed,
+        Some(Ok(Request::Multi(multi))) if !is_multi_well_formed(&multi) => Decoded::Malformed,
+        Some(Ok(Request::MultiRead(multi))) if !multi.ops.iter().all(MultiOp::is_read) => Decoded::Malformed,
+        Some(Ok(Request::Sync(body))) => Decoded::Sync(body),
+        Some(Ok(request)) if request.is_write() => Decoded::Write(request),
+        Some(Ok(request)) => Decoded::Read(request),
+    }
+}
+
+/// Which operations of a multi are create2: their transactions are those of create, their answers are not.
+fn create2_ops(request: &Request) -> Box<[bool]> {
+    match request {
+        Request::Multi(multi) => multi.ops.iter().map(|op| matches!(op, MultiOp::Create2(_))).collect(),
+        _ => Box::default(),
+    }
+}
