@@ -56,6 +56,11 @@ impl Broadcast {
         self.outstanding.push_back(proposal);
     }
 
+    /// `server` connects anew: its log may be cut before it acknowledges again, so its former ACKs no longer count.
+    pub fn forget_acks(&mut self, server: ServerId) {
+        self.acked.remove(&server);
+    }
+
     /// `server` has everything up to `zxid` on its disk. Returns what is committed by that, in order.
     pub fn on_ack(&mut self, server: ServerId, zxid: Zxid) -> Vec<Proposal> {
         let acked = self.acked.entry(server).or_insert(zxid);
@@ -103,6 +108,15 @@ mod tests {
         assert_eq!(broadcast.on_ack(ServerId(2), zxid(1)), vec![proposal(1)]);
         assert_eq!(broadcast.on_ack(ServerId(3), zxid(3)), vec![proposal(2), proposal(3)]);
         assert_eq!(broadcast.last_committed(), zxid(3));
+    }
+
+    #[test]
+    fn acks_from_before_a_new_connection_do_not_count() {
+        let mut broadcast = three();
+        broadcast.on_ack(ServerId(2), zxid(3));
+        broadcast.forget_acks(ServerId(2));
+        assert_eq!(broadcast.on_ack(ServerId(1), zxid(3)), vec![]);
+        assert_eq!(broadcast.on_ack(ServerId(2), zxid(1)), vec![proposal(1)]);
     }
 
     #[test]

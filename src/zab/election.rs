@@ -127,6 +127,11 @@ impl Election {
         }
     }
 
+    /// The role that the election ended with is over: until the next election there is nothing to tell.
+    pub fn unsettle(&mut self) {
+        self.settled = None;
+    }
+
     /// The election link with `server` opened, or is known to be closed.
     pub fn on_link(&mut self, now: u64, server: ServerId, up: bool, out: &mut Outbox) -> Option<Decision> {
         if up {

@@ -1,0 +1,210 @@
+//! What a server knows in every role: its configuration, its epochs, and how far its log and its tree have come.
+
+use super::io::{DbOp, DiskOp, Effects, Generation, Loaded, Now, Proposal};
+use crate::records::{Epoch, ServerId, Zxid};
+use crate::zab::{CommittedLog, Election, QuorumVerifier, RECENT_MAX};
+use std::collections::{BTreeSet, VecDeque};
+
+/// What a peer needs to know of its server's configuration.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// `myid`; `None`: standalone.
+    pub my_id: Option<ServerId>,
+    /// The voting servers; ignored when standalone.
+    pub voters: BTreeSet<ServerId>,
+    /// The configuration as text, as notifications, NEWLEADER and `/zookeeper/config` carry it; empty when standalone.
+    pub config_text: String,
+    /// Its version.
+    pub config_version: i64,
+    /// `tickTime`, ms.
+    pub tick_ms: u32,
+    /// `initLimit`, ticks.
+    pub init_limit: u32,
+    /// `syncLimit`, ticks.
+    pub sync_limit: u32,
+    /// ms
+    pub min_session_timeout_ms: i32,
+    /// ms
+    pub max_session_timeout_ms: i32,
+    /// `snapCount`: a snapshot is taken after about half of this to this many transactions.
+    pub snap_count: u32,
+    /// For the random part of `snap_count`.
+    pub seed: u64,
+}
+
+/// Why a role ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leave {
+    pub reason: String,
+}
+
+impl Leave {
+    pub fn because(reason: impl Into<String>) -> Leave {
+        Leave { reason: reason.into() }
+    }
+}
+
+/// The part of a peer that outlives its roles.
+///
+/// Invariants: `last_committed` <= `last_logged` (or the beginning of an epoch); `uncommitted` ascends and ends at
+/// `last_logged`, or is empty.
+pub struct Core {
+    pub config: PeerConfig,
+    pub verifier: QuorumVerifier,
+    pub generation: Generation,
+    /// As asked of the disk; each message that depends on it waits for the disk's answer.
+    pub accepted_epoch: Epoch,
+    pub current_epoch: Epoch,
+    /// The last transaction handed to the log, committed or not.
+    pub last_logged: Zxid,
+    /// What the database has applied once this step's effects are performed.
+    pub last_committed: Zxid,
+    pub recent: CommittedLog,
+    /// Handed to the log, not committed.
+    pub uncommitted: VecDeque<Proposal>,
+    /// The disk is cutting the log: until it answers, the database holds more than the log.
+    pub truncating: bool,
+    pub election: Election,
+    /// Transactions logged since the last snapshot began.
+    since_snapshot: u32,
+    snapshot_after: u32,
+    is_snapshot_running: bool,
+    random: u64,
+}
+
+impl Core {
+    pub fn new(config: PeerConfig, boot: super::Boot) -> Core {
+        let my_id = config.my_id.unwrap_or(STANDALONE_ID);
+        let voters = if config.my_id.is_none() { BTreeSet::from([my_id]) } else { config.voters.clone() };
+        let verifier = QuorumVerifier::majority_of(voters);
+        let mut core = Core {
+            election: Election::new(my_id, verifier.clone(), config.config_text.clone()),
+            verifier,
+            generation: Generation(0),
+            accepted_epoch: boot.accepted_epoch,
+            current_epoch: boot.current_epoch,
+            last_logged: boot.last_logged,
+            last_committed: boot.last_logged,
+            recent: CommittedLog::new(boot.recent),
+            uncommitted: VecDeque::new(),
+            truncating: false,
+            since_snapshot: 0,
+            snapshot_after: 0,
+            is_snapshot_running: false,
+            random: config.seed,
+            config,
+        };
+        core.draw_snapshot_threshold();
+        core
+    }
+
+    pub fn my_id(&self) -> ServerId {
+        self.config.my_id.unwrap_or(STANDALONE_ID)
+    }
+
+    pub fn is_standalone(&self) -> bool {
+        self.config.my_id.is_none()
+    }
+
+    pub fn tick_micros(&self) -> u64 {
+        u64::from(self.config.tick_ms.max(1)) * 1000
+    }
+
+    pub fn init_limit_micros(&self) -> u64 {
+        self.tick_micros() * u64::from(self.config.init_limit.max(1))
+    }
+
+    pub fn sync_limit_micros(&self) -> u64 {
+        self.tick_micros() * u64::from(self.config.sync_limit.max(1))
+    }
+
+    /// Hands a proposal to the log.
+    pub fn log(&mut self, proposal: Proposal, out: &mut Effects) {
+        assert!(proposal.zxid() > self.last_logged, "{} was logged after {}", proposal.zxid(), self.last_logged);
+        self.last_logged = proposal.zxid();
+        self.since_snapshot += 1;
+        self.uncommitted.push_back(proposal.clone());
+        if let Some(DiskOp::Append { generation, proposals }) = out.disk.last_mut()
+            && *generation == self.generation
+        {
+            proposals.push(proposal);
+        } else {
+            out.disk.push(DiskOp::Append { generation: self.generation, proposals: vec![proposal] });
+        }
+    }
+
+    /// Commits the oldest proposal in the log.
+    pub fn commit_first(&mut self, out: &mut Effects) {
+        if let Some(proposal) = self.uncommitted.pop_front() {
+            self.last_committed = proposal.zxid();
+            self.recent.push(proposal.clone());
+            out.db.push(DbOp::Commit(proposal));
+        }
+    }
+
+    /// The log is the truth: what a role left uncommitted in it is history until a leader says otherwise.
+    pub fn commit_all(&mut self, out: &mut Effects) {
+        while !self.uncommitted.is_empty() {
+            self.commit_first(out);
+        }
+    }
+
+    /// Replaces the history by another: after TRUNC or SNAP.
+    pub fn install_loaded(&mut self, mut loaded: Box<Loaded>, out: &mut Effects) {
+        let recent = std::mem::take(&mut loaded.recent);
+        assert!(recent.len() <= RECENT_MAX, "{} recent transactions were loaded", recent.len());
+        self.recent = CommittedLog::new(recent);
+        self.last_logged = loaded.last_zxid;
+        self.last_committed = loaded.last_zxid;
+        self.uncommitted.clear();
+        self.truncating = false;
+        out.db.push(DbOp::Install(loaded));
+    }
+
+    /// Puts the configuration into `/zookeeper/config`, which is not part of the history.
+    pub fn set_config(&self, now: Now, out: &mut Effects) {
+        let (text, version) = (self.config.config_text.clone(), self.config.config_version);
+        out.db.push(DbOp::SetConfig { text, version, wall_ms: now.wall_ms });
+    }
+
+    /// From now on those who look for a leader are told of ours, and of its epoch.
+    pub fn settle_as_follower(&mut self, epoch: Epoch) {
+        self.election.settle(crate::records::PeerState::Following, Some(epoch.0));
+    }
+
+    pub fn settle_as_leader(&mut self, epoch: Epoch) {
+        self.election.settle(crate::records::PeerState::Leading, Some(epoch.0));
+    }
+
+    /// Asks for a snapshot when enough has been logged since the last one. Called at the end of a step, when
+    /// `last_committed` is what the database will show.
+    pub fn snapshot_if_due(&mut self, out: &mut Effects) {
+        if self.since_snapshot <= self.snapshot_after || self.is_snapshot_running {
+            return;
+        }
+        self.since_snapshot = 0;
+        self.is_snapshot_running = true;
+        self.draw_snapshot_threshold();
+        let (generation, zxid) = (self.generation, self.last_committed);
+        out.disk.push(DiskOp::TakeSnapshot { generation, zxid, install: false });
+    }
+
+    /// The running snapshot is on disk, or given up.
+    pub fn on_snapshot_ended(&mut self) {
+        self.is_snapshot_running = false;
+    }
+
+    /// Between half of `snapCount` and all of it, so that servers do not all write at the same time.
+    fn draw_snapshot_threshold(&mut self) {
+        // SplitMix64: one step of a well-mixed sequence.
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let half = u64::from(self.config.snap_count.max(2)) / 2;
+        self.snapshot_after = (half + (z ^ (z >> 31)) % half) as u32;
+    }
+}
+
+/// The id of a standalone server, as ZooKeeper has it.
+const STANDALONE_ID: ServerId = ServerId(1);

@@ -1,0 +1,585 @@
+//! A server's life under a leader: connect, discovery, synchronisation, broadcast. Zab phases 1 to 3, learner's side.
+//!
+//! The order that must never change: the whole history on disk, then currentEpoch on disk, then the ACK of NEWLEADER,
+//! then ACKs of single proposals. ZooKeeper let threads race here (ZOOKEEPER-3023, 4643, 4646, 4685, 4712); this is
+//! one machine with a state for each wait, and each wait ends with the disk's answer.
+//!
+//! ZooKeeper: `Learner.syncWithLeader`, `Follower.followLeader`.
+
+use super::Database;
+use super::core::{Core, Leave};
+use super::io::{
+    ClientRequest, ConnId, DbOp, DiskOp, Effects, End, Input, LinkId, LinkOp, Loaded, Note, Now, Proposal, ServerMode,
+    Serving,
+};
+use super::loader::SnapshotLoader;
+use crate::jute::Record;
+use crate::records::{
+    Epoch, ForwardedBody, ForwardedRequest, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, Request, ServerId, SessionId,
+    SnapshotItem, Txn, Zxid,
+};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// First pause before another attempt to connect to the leader, in microseconds; it doubles up to [`RETRY_MAX_MICROS`].
+const RETRY_MIN_MICROS: u64 = 2_000;
+const RETRY_MAX_MICROS: u64 = 100_000;
+/// How long connecting may take at most (or initLimit, if that is less), in microseconds.
+const CONNECT_LIMIT_MICROS: u64 = 2_000_000;
+/// The exit code of a server that got a COMMIT for another proposal than its oldest one.
+const EXIT_UNMATCHED_COMMIT: i32 = 12;
+
+/// Where in the conversation with the leader we are.
+#[derive(Debug)]
+enum Phase {
+    /// Waiting for [`Input::LeaderLinkUp`]; between attempts `retry_at` is set.
+    Connecting { retry_at: Option<u64>, pause: u64, deadline: u64 },
+    /// FOLLOWERINFO is sent.
+    Discovery,
+    /// LEADERINFO came; acceptedEpoch is on its way to the disk. Nothing arrives before our ACKEPOCH.
+    AcceptingEpoch,
+    /// ACKEPOCH is sent; the first packet says DIFF, TRUNC or SNAP.
+    AwaitingSync,
+    /// SNAP: items are read into a tree beside the one in use.
+    ReceivingSnapshot { zxid: Zxid, loader: Box<SnapshotLoader> },
+    /// TRUNC: the disk is cutting the log; packets wait in `deferred`.
+    Truncating,
+    /// Proposals and commits of the history arrive, until NEWLEADER.
+    CollectingHistory,
+    /// NEWLEADER came; the history is on its way to the disk.
+    PersistingHistory,
+    /// The history is on disk; currentEpoch is on its way there.
+    SavingEpoch,
+    /// NEWLEADER is acknowledged.
+    AwaitingUpToDate,
+    /// Serving.
+    Broadcast,
+}
+
+/// The follower role.
+#[derive(Debug)]
+pub struct Follower {
+    leader: ServerId,
+    link: Option<LinkId>,
+    phase: Phase,
+    epoch: Epoch,
+    /// When the leader was last heard, in microseconds.
+    last_heard: u64,
+    lease_until: u64,
+    /// Packets that wait for the disk to finish a truncation.
+    deferred: VecDeque<QuorumPacket>,
+    /// A received tree (SNAP), installed at NEWLEADER.
+    staged: Option<(Zxid, Box<Loaded>)>,
+    /// Proposals of the history, not handed to the log yet.
+    not_logged: VecDeque<Proposal>,
+    /// Commits that came before UPTODATE, in order.
+    committed: VecDeque<Zxid>,
+    last_received: Zxid,
+    /// Everything up to here is on our disk.
+    flushed: Zxid,
+    /// Logged proposals that are not acknowledged one by one yet, in order.
+    to_ack: VecDeque<Zxid>,
+    /// Syncs of our clients on their way; SYNC answers come in this order.
+    syncs: VecDeque<(ConnId, i32)>,
+    /// Renewals on their way; answers come in this order.
+    renewals: VecDeque<(ConnId, SessionId)>,
+}
+
+impl Follower {
+    pub fn start(core: &Core, leader: ServerId, now: Now, out: &mut Effects) -> Follower {
+        out.links.push(LinkOp::Connect { leader });
+        let limit = CONNECT_LIMIT_MICROS.min(core.init_limit_micros());
+        Follower {
+            leader,
+            link: None,
+            phase: Phase::Connecting { retry_at: None, pause: RETRY_MIN_MICROS, deadline: now.micros + limit },
+            epoch: Epoch(0),
+            last_heard: now.micros,
+            lease_until: 0,
+            deferred: VecDeque::new(),
+            staged: None,
+            not_logged: VecDeque::new(),
+            committed: VecDeque::new(),
+            last_received: core.last_logged,
+            flushed: core.last_logged,
+            to_ack: VecDeque::new(),
+            syncs: VecDeque::new(),
+            renewals: VecDeque::new(),
+        }
+    }
+
+    pub fn leader(&self) -> ServerId {
+        self.leader
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether UPTODATE has come.
+    pub fn is_established(&self) -> bool {
+        matches!(self.phase, Phase::Broadcast)
+    }
+
+    pub fn next_wakeup(&self, core: &Core) -> u64 {
+        match self.phase {
+            Phase::Connecting { retry_at, deadline, .. } => retry_at.unwrap_or(deadline),
+            _ => self.last_heard + self.patience(core),
+        }
+    }
+
+    /// How long the leader may be silent.
+    fn patience(&self, core: &Core) -> u64 {
+        if self.is_established() { core.sync_limit_micros() } else { core.init_limit_micros() }
+    }
+
+    /// Handles one input. An error ends the role.
+    pub fn step(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        input: Input,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        match input {
+            Input::LeaderLinkUp { link, leader } => self.on_link_up(core, now, link, leader, out),
+            Input::LeaderLinkFailed { leader } => self.on_link_failed(core, now, leader),
+            Input::LinkDown { link, reason } if self.link == Some(link) => {
+                self.link = None;
+                Err(Leave::because(format!("the link to leader {} is down: {reason}", self.leader)))
+            }
+            Input::Packets { link, packets } if self.link == Some(link) => {
+                self.last_heard = now.micros;
+                for packet in packets {
+                    self.on_packet(core, now, packet, db, out)?;
+                }
+                self.extend_lease(core, out);
+                Ok(())
+            }
+            Input::SnapshotItems { link, items, end } if self.link == Some(link) => {
+                self.last_heard = now.micros;
+                self.on_snapshot_items(items, end)
+            }
+            Input::Flushed { up_to, .. } => {
+                self.flushed = self.flushed.max(up_to);
+                self.ack_flushed(out);
+                Ok(())
+            }
+            Input::AcceptedEpochSaved { epoch, .. } => self.on_accepted_epoch_saved(core, epoch, out),
+            Input::Truncated { loaded, .. } => self.on_truncated(core, now, loaded, db, out),
+            Input::Drained { .. } => self.on_history_durable(core, out),
+            Input::CurrentEpochSaved { epoch, .. } => self.on_current_epoch_saved(epoch, out),
+            Input::Requests(requests) => {
+                self.forward(requests, out);
+                Ok(())
+            }
+            Input::Wakeup => self.on_wakeup(core, now, out),
+            _ => Ok(()),
+        }
+    }
+
+    // ----- Connecting -----
+
+    fn on_link_up(
+        &mut self,
+        core: &Core,
+        now: Now,
+        link: LinkId,
+        leader: ServerId,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        if leader != self.leader || !matches!(self.phase, Phase::Connecting { .. }) {
+            out.links.push(LinkOp::Close { link }); // Asked for by a former role.
+            return Ok(());
+        }
+        self.link = Some(link);
+        self.last_heard = now.micros;
+        self.phase = Phase::Discovery;
+        let info = LearnerInfo {
+            server: core.config.my_id.unwrap_or_default(),
+            protocol_version: PROTOCOL_VERSION,
+            config_version: core.config.config_version,
+        };
+        out.send(link, QuorumPacket::FollowerInfo { accepted_epoch: core.accepted_epoch, info });
+        Ok(())
+    }
+
+    fn on_link_failed(&mut self, core: &Core, now: Now, leader: ServerId) -> Result<(), Leave> {
+        let Phase::Connecting { retry_at, pause, .. } = &mut self.phase else { return Ok(()) };
+        if leader != self.leader {
+            return Ok(());
+        }
+        if core.election.is_down(leader) {
+            return Err(Leave::because(format!("leader {leader} refuses connections and its election link is down")));
+        }
+        *retry_at = Some(now.micros + *pause);
+        *pause = (2 * *pause).min(RETRY_MAX_MICROS);
+        Ok(())
+    }
+
+    fn on_wakeup(&mut self, core: &Core, now: Now, out: &mut Effects) -> Result<(), Leave> {
+        let leader = self.leader;
+        if let Phase::Connecting { retry_at, deadline, .. } = &mut self.phase {
+            if *deadline <= now.micros {
+                return Err(Leave::because(format!("cannot connect to leader {leader}")));
+            }
+            if retry_at.is_some_and(|at| at <= now.micros) {
+                *retry_at = None;
+                out.links.push(LinkOp::Connect { leader });
+            }
+            return Ok(());
+        }
+        if self.last_heard + self.patience(core) <= now.micros {
+            let silence_ms = (now.micros - self.last_heard) / 1000;
+            return Err(Leave::because(format!("leader {leader} has been silent for {silence_ms} ms")));
+        }
+        Ok(())
+    }
+
+    // ----- Packets -----
+
+    fn on_packet(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        packet: QuorumPacket,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        if matches!(self.phase, Phase::Truncating) {
+            self.deferred.push_back(packet);
+            return Ok(());
+        }
+        match packet {
+            QuorumPacket::LeaderInfo { epoch, .. } => self.on_leader_info(core, epoch, out),
+            QuorumPacket::Diff { zxid } => self.on_sync_start("DIFF", zxid, Phase::CollectingHistory, out),
+            QuorumPacket::Trunc { zxid } => {
+                self.on_sync_start("TRUNC", zxid, Phase::Truncating, out)?;
+                core.last_logged = zxid;
+                core.truncating = true;
+                out.disk.push(DiskOp::Truncate { generation: core.generation, to: zxid });
+                Ok(())
+            }
+            QuorumPacket::Snap { zxid } => {
+                let loader = Box::new(SnapshotLoader::new());
+                self.on_sync_start("SNAP", zxid, Phase::ReceivingSnapshot { zxid, loader }, out)
+            }
+            QuorumPacket::Proposal { zxid, txn } => self.on_proposal(core, zxid, txn, out),
+            QuorumPacket::Commit { zxid } => self.on_commit(core, zxid, out),
+            QuorumPacket::NewLeader { zxid, .. } => self.on_new_leader(core, now, zxid, out),
+            QuorumPacket::UpToDate => self.on_up_to_date(core, now, out),
+            QuorumPacket::Ping { zxid, .. } => {
+                // Unanswered before UPTODATE, as ZooKeeper's learner leaves it.
+                if let (Phase::Broadcast, Some(link)) = (&self.phase, self.link) {
+                    out.send(link, QuorumPacket::Ping { zxid, touched: Some(db.touched()) });
+                }
+                Ok(())
+            }
+            QuorumPacket::Sync { .. } => {
+                if let Some((conn, xid)) = self.syncs.pop_front() {
+                    out.db.push(DbOp::SyncDone { conn, xid });
+                }
+                Ok(())
+            }
+            QuorumPacket::Revalidated { session, valid } => self.on_revalidated(session, valid, out),
+            other => {
+                out.notes.push(Note::Warning(format!("a follower has no use for a {} packet", other.name())));
+                Ok(())
+            }
+        }
+    }
+
+    fn on_leader_info(&mut self, core: &mut Core, epoch: Epoch, out: &mut Effects) -> Result<(), Leave> {
+        if !matches!(self.phase, Phase::Discovery) {
+            return Err(self.unexpected("LEADERINFO"));
+        }
+        if epoch < core.accepted_epoch {
+            return Err(Leave::because(format!(
+                "leader {} proposes epoch {epoch}, but epoch {} is accepted here",
+                self.leader, core.accepted_epoch
+            )));
+        }
+        self.epoch = epoch;
+        if epoch == core.accepted_epoch {
+            // Accepted before, perhaps from this very leader: it must not count twice.
+            self.send_ack_epoch(core, None, out);
+            return Ok(());
+        }
+        self.phase = Phase::AcceptingEpoch;
+        core.accepted_epoch = epoch;
+        out.disk.push(DiskOp::SaveAcceptedEpoch { generation: core.generation, epoch });
+        Ok(())
+    }
+
+    fn on_accepted_epoch_saved(&mut self, core: &Core, epoch: Epoch, out: &mut Effects) -> Result<(), Leave> {
+        if matches!(self.phase, Phase::AcceptingEpoch) && epoch == self.epoch {
+            out.notes.push(Note::EpochAccepted { epoch });
+            self.send_ack_epoch(core, Some(core.current_epoch), out);
+        }
+        Ok(())
+    }
+
+    fn send_ack_epoch(&mut self, core: &Core, current_epoch: Option<Epoch>, out: &mut Effects) {
+        self.phase = Phase::AwaitingSync;
+        if let Some(link) = self.link {
+            out.send(link, QuorumPacket::AckEpoch { last_logged: core.last_logged, current_epoch });
+        }
+    }
+
+    fn on_sync_start(&mut self, how: &'static str, zxid: Zxid, next: Phase, out: &mut Effects) -> Result<(), Leave> {
+        if !matches!(self.phase, Phase::AwaitingSync) {
+            return Err(self.unexpected(how));
+        }
+        out.notes.push(Note::SyncReceived { how, zxid });
+        if how != "DIFF" {
+            (self.last_received, self.flushed) = (zxid, zxid);
+        }
+        self.phase = next;
+        Ok(())
+    }
+
+    fn on_snapshot_items(&mut self, items: Vec<SnapshotItem>, end: bool) -> Result<(), Leave> {
+        let Phase::ReceivingSnapshot { loader, .. } = &mut self.phase else {
+            return Err(self.unexpected("a snapshot stream"));
+        };
+        for item in items {
+            loader
+                .push(item)
+                .map_err(|error| Leave::because(format!("the leader's snapshot is malformed: {error}")))?;
+        }
+        if end
+            && let Phase::ReceivingSnapshot { zxid, loader } =
+                std::mem::replace(&mut self.phase, Phase::CollectingHistory)
+        {
+            let loaded = loader
+                .finish(zxid)
+                .map_err(|error| Leave::because(format!("the leader's snapshot is malformed: {error}")))?;
+            self.staged = Some((zxid, Box::new(loaded)));
+        }
+        Ok(())
+    }
+
+    fn on_truncated(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        loaded: Box<Loaded>,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        let held = loaded.last_zxid;
+        core.install_loaded(loaded, out);
+        if !matches!(self.phase, Phase::Truncating) {
+            return Ok(());
+        }
+        if held != self.last_received {
+            // We hold less than the leader believes: its history would leave a gap behind ours. Tell it the truth.
+            return Err(Leave::because(format!(
+                "after truncation the log ends at {held}, the leader expects {}",
+                self.last_received
+            )));
+        }
+        self.phase = Phase::CollectingHistory;
+        for packet in std::mem::take(&mut self.deferred) {
+            self.on_packet(core, now, packet, db, out)?;
+        }
+        Ok(())
+    }
+
+    fn on_proposal(&mut self, core: &mut Core, zxid: Zxid, bytes: Bytes, out: &mut Effects) -> Result<(), Leave> {
+        let collecting = matches!(self.phase, Phase::CollectingHistory);
+        if !collecting && !self.is_history_requested() {
+            return Err(self.unexpected("PROPOSAL"));
+        }
+        if collecting && self.staged.as_ref().is_some_and(|(snapshot, _)| zxid <= *snapshot) {
+            return Ok(()); // The snapshot holds it already.
+        }
+        let follows = zxid.0 == self.last_received.0 + 1 || zxid.epoch() > self.last_received.epoch();
+        if !follows {
+            return Err(Leave::because(format!("proposal {zxid} does not follow {}", self.last_received)));
+        }
+        let txn = Txn::from_bytes(&bytes)
+            .map_err(|error| Leave::because(format!("proposal {zxid} of the leader is malformed: {error}")))?;
+        if txn.zxid != zxid {
+            return Err(Leave::because(format!("proposal {zxid} holds transaction {}", txn.zxid)));
+        }
+        self.last_received = zxid;
+        let proposal = Proposal { txn: Arc::new(txn), bytes };
+        if collecting {
+            self.not_logged.push_back(proposal);
+        } else {
+            self.log(core, proposal, out);
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, core: &mut Core, proposal: Proposal, out: &mut Effects) {
+        self.to_ack.push_back(proposal.zxid());
+        core.log(proposal, out);
+    }
+
+    /// Whether NEWLEADER has come: from then on proposals go to the log as they arrive.
+    fn is_history_requested(&self) -> bool {
+        matches!(self.phase, Phase::PersistingHistory | Phase::SavingEpoch | Phase::AwaitingUpToDate | Phase::Broadcast)
+    }
+
+    fn on_commit(&mut self, core: &mut Core, zxid: Zxid, out: &mut Effects) -> Result<(), Leave> {
+        if matches!(self.phase, Phase::Broadcast) {
+            return Self::apply_commit(core, zxid, out);
+        }
+        if !matches!(self.phase, Phase::CollectingHistory) && !self.is_history_requested() {
+            return Err(self.unexpected("COMMIT"));
+        }
+        self.committed.push_back(zxid);
+        Ok(())
+    }
+
+    fn apply_commit(core: &mut Core, zxid: Zxid, out: &mut Effects) -> Result<(), Leave> {
+        match core.uncommitted.front() {
+            Some(first) if first.zxid() == zxid => {
+                core.commit_first(out);
+                Ok(())
+            }
+            Some(first) if zxid > core.last_committed => {
+                let reason = format!("COMMIT of {zxid}, but the oldest proposal here is {}", first.zxid());
+                out.end = Some(End { code: EXIT_UNMATCHED_COMMIT, reason: reason.clone() });
+                Err(Leave::because(reason))
+            }
+            // What the history brought is committed already.
+            _ if zxid <= core.last_committed => Ok(()),
+            _ => Err(Leave::because(format!("COMMIT of {zxid}, which was never proposed here"))),
+        }
+    }
+
+    // ----- NEWLEADER: history, then epoch, then the ACK -----
+
+    fn on_new_leader(&mut self, core: &mut Core, now: Now, zxid: Zxid, out: &mut Effects) -> Result<(), Leave> {
+        if !matches!(self.phase, Phase::CollectingHistory) {
+            return Err(self.unexpected("NEWLEADER"));
+        }
+        if zxid != Zxid::new(self.epoch, 0) {
+            return Err(Leave::because(format!("NEWLEADER of {zxid} in epoch {}", self.epoch)));
+        }
+        if let Some((zxid, loaded)) = self.staged.take() {
+            core.install_loaded(loaded, out);
+            out.disk.push(DiskOp::TakeSnapshot { generation: core.generation, zxid, install: true });
+        }
+        core.set_config(now, out);
+        for proposal in std::mem::take(&mut self.not_logged) {
+            self.log(core, proposal, out);
+        }
+        out.disk.push(DiskOp::Drain { generation: core.generation });
+        self.phase = Phase::PersistingHistory;
+        Ok(())
+    }
+
+    fn on_history_durable(&mut self, core: &mut Core, out: &mut Effects) -> Result<(), Leave> {
+        if matches!(self.phase, Phase::PersistingHistory) {
+            self.phase = Phase::SavingEpoch;
+            core.current_epoch = self.epoch;
+            out.disk.push(DiskOp::SaveCurrentEpoch { generation: core.generation, epoch: self.epoch });
+        }
+        Ok(())
+    }
+
+    fn on_current_epoch_saved(&mut self, epoch: Epoch, out: &mut Effects) -> Result<(), Leave> {
+        if matches!(self.phase, Phase::SavingEpoch) && epoch == self.epoch {
+            self.phase = Phase::AwaitingUpToDate;
+            self.send_new_leader_ack(out);
+        }
+        Ok(())
+    }
+
+    fn send_new_leader_ack(&self, out: &mut Effects) {
+        if let Some(link) = self.link {
+            out.send(link, QuorumPacket::Ack { zxid: Zxid::new(self.epoch, 0) });
+        }
+    }
+
+    fn on_up_to_date(&mut self, core: &mut Core, now: Now, out: &mut Effects) -> Result<(), Leave> {
+        if !matches!(self.phase, Phase::AwaitingUpToDate) {
+            return Err(self.unexpected("UPTODATE"));
+        }
+        self.send_new_leader_ack(out);
+        for zxid in std::mem::take(&mut self.committed) {
+            Self::apply_commit(core, zxid, out)?;
+        }
+        self.phase = Phase::Broadcast;
+        // The NEWLEADER ACK covered what was committed by then.
+        self.to_ack.retain(|zxid| *zxid > core.last_committed);
+        // The epoch's beginning is what the leader shows too: a client may move here after a read there.
+        if core.last_committed < Zxid::new(self.epoch, 0) {
+            core.last_committed = Zxid::new(self.epoch, 0);
+            out.db.push(DbOp::SetLastProcessed(core.last_committed));
+        }
+        core.settle_as_follower(self.epoch);
+        self.lease_until = now.micros + core.sync_limit_micros();
+        out.db.push(DbOp::Serve(Serving {
+            generation: core.generation,
+            mode: ServerMode::Follower,
+            until_micros: self.lease_until,
+        }));
+        out.notes.push(Note::Following { epoch: self.epoch, leader: self.leader });
+        self.ack_flushed(out);
+        Ok(())
+    }
+
+    /// One ACK for each transaction, ascending: ZooKeeper's leader commits a proposal only by an ACK of its own.
+    fn ack_flushed(&mut self, out: &mut Effects) {
+        let (Phase::Broadcast, Some(link)) = (&self.phase, self.link) else { return };
+        while let Some(zxid) = self.to_ack.front().copied().filter(|zxid| *zxid <= self.flushed) {
+            self.to_ack.pop_front();
+            out.send(link, QuorumPacket::Ack { zxid });
+        }
+    }
+
+    // ----- Clients -----
+
+    fn forward(&mut self, requests: Vec<ClientRequest>, out: &mut Effects) {
+        let Some(link) = self.link else { return };
+        for ClientRequest { conn, session, xid, body, auth } in requests {
+            if matches!(body, ForwardedBody::Request(Request::Sync(_))) {
+                self.syncs.push_back((conn, xid));
+            }
+            out.send(link, QuorumPacket::Request(ForwardedRequest { session, cxid: xid, body, auth: auth.to_vec() }));
+        }
+    }
+
+    /// Asks the leader whether a session lives; the answer comes in the same stream.
+    pub fn revalidate(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Effects) {
+        if let Some(link) = self.link {
+            self.renewals.push_back((conn, session));
+            out.send(link, QuorumPacket::Revalidate { session, timeout_ms });
+        }
+    }
+
+    fn on_revalidated(&mut self, session: SessionId, valid: bool, out: &mut Effects) -> Result<(), Leave> {
+        let asked = self.renewals.iter().position(|(_, waiting)| *waiting == session);
+        if let Some((conn, session)) = asked.and_then(|index| self.renewals.remove(index)) {
+            out.db.push(DbOp::SessionRenewed { conn, session, valid });
+        }
+        Ok(())
+    }
+
+    /// We may answer reads as long as the leader would still count us as synced.
+    fn extend_lease(&mut self, core: &Core, out: &mut Effects) {
+        let until_micros = self.last_heard + core.sync_limit_micros();
+        if self.is_established() && until_micros > self.lease_until + core.tick_micros() / 4 {
+            self.lease_until = until_micros;
+            out.db.push(DbOp::ExtendLease { until_micros });
+        }
+    }
+
+    fn unexpected(&self, what: &str) -> Leave {
+        Leave::because(format!("leader {} sent {what} out of turn", self.leader))
+    }
+
+    /// Ends the role: closes the link.
+    pub fn end(self, out: &mut Effects) {
+        if let Some(link) = self.link {
+            out.links.push(LinkOp::Close { link });
+        }
+    }
+}

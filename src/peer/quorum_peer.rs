@@ -1,0 +1,380 @@
+//! A server: looks for a leader, then follows or leads until that ends, and again. ZooKeeper: `QuorumPeer`.
+//!
+//! Between two roles the disk is drained and memory is made equal to the log: what was logged and not committed counts
+//! as history, and the vote says so. Only then does the next election begin (ZOOKEEPER-2845, 4712).
+
+use super::Database;
+use super::core::{Core, Leave, PeerConfig};
+use super::follower::Follower;
+use super::io::{ClientRequest, ConnId, DbOp, DiskOp, Effects, Generation, Input, LinkId, LinkOp, Note, Now, Proposal};
+use super::leader::Leader;
+use crate::records::{
+    ConnectRequest, CreateSessionRequest, Epoch, ForwardedBody, PeerState, QuorumPacket, Request, ServerId, SessionId,
+    Zxid, session_password,
+};
+use crate::zab::{Decision, Vote};
+use std::sync::Arc;
+
+/// First pause before the next election after a role that never served, in microseconds; it doubles.
+const PAUSE_MIN_MICROS: u64 = 10_000;
+const PAUSE_MAX_MICROS: u64 = 1_000_000;
+/// How long a learner that connects before we know that we lead may wait, in microseconds.
+const EARLY_LINK_MICROS: u64 = 1_000_000;
+
+/// What a data directory said at the start.
+#[derive(Debug)]
+pub struct Boot {
+    pub accepted_epoch: Epoch,
+    pub current_epoch: Epoch,
+    /// Of the last logged transaction; [`Zxid::NONE`] for an empty database that is not trusted.
+    pub last_logged: Zxid,
+    /// The newest logged transactions.
+    pub recent: Vec<Proposal>,
+}
+
+/// What a server does.
+enum Role {
+    /// Waiting for the disk to finish what the last role asked for; then a pause, then an election.
+    Draining {
+        pause: bool,
+    },
+    /// A role never got as far as serving: waiting a little, so that servers that disagree do not spin.
+    Pausing {
+        until: u64,
+    },
+    Looking,
+    Following(Box<Follower>),
+    Leading(Box<Leader>),
+}
+
+/// A learner's connection that came before an election told us that we lead.
+struct EarlyLink {
+    link: LinkId,
+    until: u64,
+    packets: Vec<QuorumPacket>,
+}
+
+/// What a peer is doing, for `srvr`, metrics and tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    pub state: PeerState,
+    /// Whether clients are served.
+    pub serving: bool,
+    /// The leader followed, or ourselves.
+    pub leader: Option<ServerId>,
+    pub epoch: Epoch,
+    pub last_logged: Zxid,
+    pub last_committed: Zxid,
+    /// Leader only: connected learners, and those that are up to date.
+    pub learners: usize,
+    pub synced_followers: usize,
+    pub pending_syncs: usize,
+}
+
+/// A whole server without I/O.
+pub struct QuorumPeer {
+    core: Core,
+    role: Role,
+    early: Vec<EarlyLink>,
+    pause: u64,
+    next_session: i64,
+}
+
+impl QuorumPeer {
+    pub fn new(config: PeerConfig, boot: Boot) -> QuorumPeer {
+        QuorumPeer {
+            core: Core::new(config, boot),
+            role: Role::Looking,
+            early: Vec::new(),
+            pause: PAUSE_MIN_MICROS,
+            next_session: 0,
+        }
+    }
+
+    /// Begins: a standalone server serves at once, a member of an ensemble looks for a leader.
+    pub fn start(&mut self, now: Now, db: &Database, out: &mut Effects) {
+        if self.core.is_standalone() {
+            self.core.generation = Generation(1);
+            self.begin_sessions(now);
+            self.role = Role::Leading(Box::new(Leader::start(&mut self.core, now, Vec::new(), db, out)));
+        } else {
+            self.core.set_config(now, out);
+            self.look(now, db, out);
+        }
+    }
+
+    /// Handles one input at time `now`; whatever the host must do is added to `out`.
+    pub fn step(&mut self, now: Now, input: Input, db: &Database, out: &mut Effects) {
+        if let Some(input) = self.filter(now, input, db, out)
+            && let Err(leave) = self.step_role(now, input, db, out)
+        {
+            self.leave(leave, out);
+        }
+        if self.is_established() {
+            self.pause = PAUSE_MIN_MICROS;
+            self.core.snapshot_if_due(out);
+        }
+    }
+
+    /// When the host must feed [`Input::Wakeup`] at the latest, in microseconds of [`Now::micros`].
+    pub fn next_wakeup(&self) -> Option<u64> {
+        let role = match &self.role {
+            Role::Draining { .. } => None,
+            Role::Pausing { until } => Some(*until),
+            Role::Looking => self.core.election.next_wakeup(),
+            Role::Following(follower) => Some(follower.next_wakeup(&self.core)),
+            Role::Leading(leader) => Some(leader.next_wakeup(&self.core)),
+        };
+        let early = self.early.iter().map(|early| early.until).min();
+        role.into_iter().chain(early).min()
+    }
+
+    pub fn status(&self) -> PeerStatus {
+        let (state, leader, epoch) = match &self.role {
+            Role::Following(follower) => (PeerState::Following, Some(follower.leader()), follower.epoch()),
+            Role::Leading(leader) => (PeerState::Leading, Some(self.core.my_id()), leader.epoch()),
+            _ => (PeerState::Looking, None, self.core.current_epoch),
+        };
+        let (learners, synced_followers, pending_syncs) = match &self.role {
+            Role::Leading(leader) => {
+                let (known, synced) = leader.learner_counts();
+                (known, synced, leader.pending_syncs())
+            }
+            _ => (0, 0, 0),
+        };
+        PeerStatus {
+            state,
+            serving: self.is_established(),
+            leader,
+            epoch,
+            last_logged: self.core.last_logged,
+            last_committed: self.core.last_committed,
+            learners,
+            synced_followers,
+            pending_syncs,
+        }
+    }
+
+    /// The epochs as they were last asked of the disk: accepted, current.
+    pub fn epochs(&self) -> (Epoch, Epoch) {
+        (self.core.accepted_epoch, self.core.current_epoch)
+    }
+
+    fn is_established(&self) -> bool {
+        match &self.role {
+            Role::Following(follower) => follower.is_established(),
+            Role::Leading(leader) => leader.is_established(),
+            _ => false,
+        }
+    }
+
+    // ----- What concerns every role -----
+
+    /// Handles what does not depend on the role, and drops what belongs to a former one.
+    fn filter(&mut self, now: Now, input: Input, db: &Database, out: &mut Effects) -> Option<Input> {
+        let current = self.core.generation;
+        match input {
+            Input::Notification { from, notification } => {
+                let decision = self.core.election.on_notification(now.micros, from, &notification, &mut out.election);
+                self.decided(now, decision, db, out);
+                None
+            }
+            Input::ElectionLink { server, up } => {
+                let decision = self.core.election.on_link(now.micros, server, up, &mut out.election);
+                self.decided(now, decision, db, out);
+                None
+            }
+            Input::Connect { conn, request } => {
+                self.on_connect(now, conn, &request, db, out);
+                None
+            }
+            Input::SnapshotSaved { install, .. } => {
+                if !install {
+                    self.core.on_snapshot_ended();
+                }
+                None
+            }
+            // The directory is cut, whichever role asked for it: memory must follow.
+            Input::Truncated { generation, loaded } if generation != current => {
+                if self.core.truncating {
+                    self.core.install_loaded(loaded, out);
+                }
+                None
+            }
+            Input::Flushed { generation, .. }
+            | Input::Drained { generation }
+            | Input::AcceptedEpochSaved { generation, .. }
+            | Input::CurrentEpochSaved { generation, .. }
+                if generation != current =>
+            {
+                None
+            }
+            input => self.filter_early_links(now, input, out),
+        }
+    }
+
+    /// Keeps the connections of learners that were quicker to see us elected than we were.
+    fn filter_early_links(&mut self, now: Now, input: Input, out: &mut Effects) -> Option<Input> {
+        let wants_learners = !matches!(self.role, Role::Following(_));
+        match input {
+            Input::LearnerLinkUp { link } if !matches!(self.role, Role::Leading(_)) => {
+                if wants_learners {
+                    self.early.push(EarlyLink { link, until: now.micros + EARLY_LINK_MICROS, packets: Vec::new() });
+                } else {
+                    out.links.push(LinkOp::Close { link });
+                }
+                None
+            }
+            Input::Packets { link, packets } => match self.early.iter_mut().find(|early| early.link == link) {
+                Some(early) => {
+                    early.packets.extend(packets);
+                    None
+                }
+                None => Some(Input::Packets { link, packets }),
+            },
+            Input::LinkDown { link, reason } => {
+                self.early.retain(|early| early.link != link);
+                Some(Input::LinkDown { link, reason })
+            }
+            Input::Wakeup => {
+                for late in self.early.extract_if(.., |early| early.until <= now.micros) {
+                    out.links.push(LinkOp::Close { link: late.link });
+                }
+                Some(Input::Wakeup)
+            }
+            input => Some(input),
+        }
+    }
+
+    fn step_role(&mut self, now: Now, input: Input, db: &Database, out: &mut Effects) -> Result<(), Leave> {
+        match (&mut self.role, input) {
+            (Role::Following(follower), input) => follower.step(&mut self.core, now, input, db, out),
+            (Role::Leading(leader), input) => leader.step(&mut self.core, now, input, db, out),
+            (Role::Draining { pause }, Input::Drained { .. }) => {
+                let pause = *pause;
+                self.core.commit_all(out);
+                if pause {
+                    self.role = Role::Pausing { until: now.micros + self.pause };
+                    self.pause = (2 * self.pause).min(PAUSE_MAX_MICROS);
+                } else {
+                    self.look(now, db, out);
+                }
+                Ok(())
+            }
+            (Role::Pausing { until }, Input::Wakeup) => {
+                if *until <= now.micros {
+                    self.look(now, db, out);
+                }
+                Ok(())
+            }
+            (Role::Looking, Input::Wakeup) => {
+                let decision = self.core.election.on_wakeup(now.micros, &mut out.election);
+                self.decided(now, decision, db, out);
+                Ok(())
+            }
+            // Asked for by a follower that is no more.
+            (_, Input::LeaderLinkUp { link, .. }) => {
+                out.links.push(LinkOp::Close { link });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    // ----- From role to role -----
+
+    fn look(&mut self, now: Now, db: &Database, out: &mut Effects) {
+        self.role = Role::Looking;
+        let first =
+            Vote { peer_epoch: self.core.current_epoch.0, zxid: self.core.last_logged, leader: self.core.my_id() };
+        out.notes.push(Note::StateChanged { state: "LOOKING" });
+        let decision = self.core.election.start(now.micros, first, &mut out.election);
+        out.notes.push(Note::ElectionStarted { round: self.core.election.round(), zxid: first.zxid });
+        self.decided(now, decision, db, out);
+    }
+
+    fn decided(&mut self, now: Now, decision: Option<Decision>, db: &Database, out: &mut Effects) {
+        let Some(Decision { leader, took_micros }) = decision else { return };
+        out.notes.push(Note::ElectionWon { leader, took_ms: took_micros / 1000 });
+        self.core.generation.0 += 1;
+        self.begin_sessions(now);
+        let early = std::mem::take(&mut self.early);
+        if leader != self.core.my_id() {
+            out.notes.push(Note::StateChanged { state: "FOLLOWING" });
+            out.links.extend(early.into_iter().map(|early| LinkOp::Close { link: early.link }));
+            self.role = Role::Following(Box::new(Follower::start(&self.core, leader, now, out)));
+            return;
+        }
+        out.notes.push(Note::StateChanged { state: "LEADING" });
+        let links = early.iter().map(|early| early.link).collect();
+        self.role = Role::Leading(Box::new(Leader::start(&mut self.core, now, links, db, out)));
+        for EarlyLink { link, packets, .. } in early {
+            if !packets.is_empty()
+                && let Err(leave) = self.step_role(now, Input::Packets { link, packets }, db, out)
+            {
+                return self.leave(leave, out);
+            }
+        }
+    }
+
+    /// Ends the role: no reads, no clients, no links; then the disk is drained.
+    fn leave(&mut self, Leave { reason }: Leave, out: &mut Effects) {
+        let was_established = self.is_established();
+        out.notes.push(Note::RoleEnded { reason });
+        out.db.push(DbOp::StopServing);
+        self.core.generation.0 += 1;
+        match std::mem::replace(&mut self.role, Role::Draining { pause: !was_established }) {
+            Role::Following(follower) => follower.end(out),
+            Role::Leading(leader) => leader.end(out),
+            _ => {}
+        }
+        self.core.election.unsettle();
+        out.disk.push(DiskOp::Drain { generation: self.core.generation });
+    }
+
+    // ----- Sessions -----
+
+    /// Session ids begin with the server's id and the time, so that no two servers and no two roles make the same.
+    fn begin_sessions(&mut self, now: Now) {
+        let time = ((now.wall_ms << 24) as u64 >> 8) as i64;
+        let first = (self.core.my_id().0 << 56) | time;
+        self.next_session = self.next_session.max(first);
+        if self.next_session == i64::MIN {
+            self.next_session += 1; // That one marks containers.
+        }
+    }
+
+    /// Step 1 of a session: a new one becomes a createSession, a known one is renewed by the leader's word.
+    fn on_connect(&mut self, now: Now, conn: ConnId, request: &ConnectRequest, db: &Database, out: &mut Effects) {
+        if !self.is_established() || request.last_zxid_seen > db.last_processed() {
+            // Not serving, or behind what the client has seen elsewhere: it tries the next server.
+            return out.db.push(DbOp::CloseConn { conn });
+        }
+        let config = &self.core.config;
+        let timeout_ms = request.timeout_ms.max(config.min_session_timeout_ms).min(config.max_session_timeout_ms);
+        let session = request.session;
+        if session == SessionId(0) {
+            return self.create_session(now, conn, timeout_ms, db, out);
+        }
+        if request.password.as_deref() != Some(&session_password(session)[..]) {
+            return out.db.push(DbOp::RefuseSession { conn });
+        }
+        out.db.push(DbOp::BindSession { conn, session, timeout_ms });
+        match &mut self.role {
+            Role::Leading(leader) => leader.renew(&self.core, now, conn, session, timeout_ms, out),
+            Role::Following(follower) => follower.revalidate(conn, session, timeout_ms, out),
+            _ => {}
+        }
+    }
+
+    fn create_session(&mut self, now: Now, conn: ConnId, timeout_ms: i32, db: &Database, out: &mut Effects) {
+        let session = SessionId(self.next_session);
+        self.next_session += 1;
+        out.db.push(DbOp::BindSession { conn, session, timeout_ms });
+        let body = ForwardedBody::Request(Request::CreateSession(CreateSessionRequest { timeout_ms }));
+        let request = ClientRequest { conn, session, xid: 0, body, auth: Arc::from([]) };
+        if let Err(leave) = self.step_role(now, Input::Requests(vec![request]), db, out) {
+            self.leave(leave, out);
+        }
+    }
+}
