@@ -50,7 +50,7 @@ def buffer(data):
 
 
 def string(text):
-    return buffer(None if text is None else text.encode())
+    return buffer(None if text is None else text.encode(errors="surrogateescape"))
 
 
 def acl_vector(acls):
@@ -91,7 +91,7 @@ class Reader:
 
     def string(self):
         raw = self.buffer()
-        return None if raw is None else raw.decode()
+        return None if raw is None else raw.decode(errors="surrogateescape")
 
     def stat(self):
         return Stat(*self.take(_STAT.format))
