@@ -158,6 +158,7 @@ impl Core {
         self.last_committed = loaded.last_zxid;
         self.uncommitted.clear();
         self.truncating = false;
+        self.is_snapshot_running = false; // One of the replaced tree is given up without an answer.
         out.db.push(DbOp::Install(loaded));
     }
 

@@ -1,0 +1,464 @@
+//! A host for scripts: whole servers in one thread, with nothing simulated but the order of events.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use zabkit::jute::{Reader, Record};
+use zabkit::peer::io::*;
+use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer};
+use zabkit::records::*;
+
+struct Server {
+    peer: QuorumPeer,
+    db: Database,
+    /// Work that the disk has not done yet.
+    disk: VecDeque<DiskOp>,
+}
+
+/// What survives a crash.
+#[derive(Default)]
+struct Directory {
+    snapshot: Option<(Zxid, Vec<u8>)>,
+    log: Vec<Proposal>,
+    accepted: Epoch,
+    current: Epoch,
+}
+
+struct Client {
+    server: ServerId,
+    outbox: Arc<Outbox>,
+    session: SessionId,
+    last_zxid: Zxid,
+    xid: i32,
+    closed: bool,
+}
+
+#[derive(Default)]
+pub struct World {
+    ids: Vec<ServerId>,
+    servers: BTreeMap<ServerId, Server>,
+    directories: BTreeMap<ServerId, Directory>,
+    held: BTreeSet<ServerId>,
+    cut: BTreeSet<(ServerId, ServerId)>,
+    /// Both ends of a quorum link have the same id; learner, leader.
+    links: BTreeMap<LinkId, (ServerId, ServerId)>,
+    queue: VecDeque<(ServerId, Input)>,
+    clients: BTreeMap<String, Client>,
+    next_id: u64,
+    micros: u64,
+    shown: String,
+    packets: Vec<String>,
+}
+
+impl World {
+    /// Runs a script; returns what its `show` commands printed.
+    pub fn run(script: &str) -> String {
+        let mut world = World::default();
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            world.command(line);
+        }
+        world.shown
+    }
+
+    fn command(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let server = |word: &str| ServerId(word.parse().unwrap_or_else(|_| panic!("no server in {line:?}")));
+        match *words.as_slice() {
+            ["servers", ref ids @ ..] => self.ids = ids.iter().map(|id| server(id)).collect(),
+            ["start", "all"] => self.ids.clone().into_iter().for_each(|id| self.start(id)),
+            ["start", id] => self.start(server(id)),
+            ["crash", id] => self.crash(server(id)),
+            ["hold", "disk", id] => {
+                self.held.insert(server(id));
+            }
+            ["release", "disk", id] => {
+                self.held.remove(&server(id));
+            }
+            ["cut", a, b] => self.cut(server(a), server(b)),
+            ["heal"] => self.cut.clear(),
+            ["run"] => self.deliver(),
+            ["wait", ms] => self.wait(ms.parse::<u64>().unwrap() * 1000),
+            ["client", name, id] => self.connect(name, server(id)),
+            ["move", name, id] => self.reconnect(name, server(id)),
+            ["create", name, path] => self.create(name, path, 0),
+            ["ephemeral", name, path] => self.create(name, path, 1),
+            ["close", name] => self.request(name, &Request::CloseSession),
+            ["sync", name] => self.request(name, &Request::Sync(PathOnly { path: Some("/".into()) })),
+            ["exists", name, path] => {
+                self.request(name, &Request::Exists(PathWatch { path: Some(path.into()), watch: false }));
+            }
+            ["replies", name] => self.replies(name),
+            ["packets", ref kinds @ ..] => {
+                let wanted: Vec<String> =
+                    self.packets.drain(..).filter(|packet| kinds.iter().any(|kind| packet.contains(kind))).collect();
+                wanted.iter().for_each(|packet| self.shown += &format!("{packet}\n"));
+            }
+            ["show"] => self.show(),
+            ["say", ref text @ ..] => self.shown += &format!("# {}\n", text.join(" ")),
+            _ => panic!("no command {line:?}"),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { micros: self.micros, wall_ms: 1_700_000_000_000 + (self.micros / 1000) as i64 }
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn load(&self, id: ServerId) -> Loaded {
+        let mut loader = DirectoryLoader::new();
+        let mut last = Zxid::ZERO;
+        let Some(directory) = self.directories.get(&id) else { return loader.finish(last) };
+        if let Some((zxid, body)) = &directory.snapshot {
+            last = *zxid;
+            loader.begin();
+            let (mut decoder, mut reader) = (SnapshotDecoder::default(), Reader::new(body));
+            while let Some(item) = decoder.take(&mut reader, body.len()).unwrap() {
+                loader.item(item).unwrap();
+            }
+        }
+        for proposal in directory.log.iter().filter(|proposal| proposal.zxid() > last) {
+            loader.txn((*proposal.txn).clone(), proposal.bytes.clone());
+        }
+        assert_eq!(loader.digest_mismatches(), &[], "server {id}");
+        let last = directory.log.last().map_or(last, Proposal::zxid).max(last);
+        loader.finish(last)
+    }
+
+    fn start(&mut self, id: ServerId) {
+        let mut loaded = self.load(id);
+        let directory = self.directories.entry(id).or_default();
+        let boot = Boot {
+            accepted_epoch: directory.accepted,
+            current_epoch: directory.current,
+            last_logged: loaded.last_zxid,
+            recent: std::mem::take(&mut loaded.recent),
+        };
+        let config = PeerConfig {
+            my_id: (self.ids.len() > 1).then_some(id),
+            voters: self.ids.iter().copied().collect(),
+            config_text: "servers\nversion=0".into(),
+            config_version: 0,
+            tick_ms: 100,
+            init_limit: 10,
+            sync_limit: 5,
+            min_session_timeout_ms: 200,
+            max_session_timeout_ms: 2000,
+            snap_count: 1000,
+            seed: id.0 as u64,
+        };
+        let server = Server { peer: QuorumPeer::new(config, boot), db: Database::new(loaded), disk: VecDeque::new() };
+        self.servers.insert(id, server);
+        let mut out = Effects::default();
+        let server = self.servers.get_mut(&id).unwrap();
+        server.peer.start(Now { micros: self.micros, wall_ms: 0 }, &server.db, &mut out);
+        self.perform(id, out);
+        // The election links of those who run are open now.
+        let is_linked = |other: &ServerId| *other != id && !self.is_cut(id, *other);
+        for other in self.servers.keys().copied().filter(is_linked).collect::<Vec<_>>() {
+            self.queue.push_back((id, Input::ElectionLink { server: other, up: true }));
+            self.queue.push_back((other, Input::ElectionLink { server: id, up: true }));
+        }
+    }
+
+    fn crash(&mut self, id: ServerId) {
+        self.servers.remove(&id);
+        self.queue.retain(|(to, _)| *to != id);
+        self.clients.values_mut().filter(|client| client.server == id).for_each(|client| client.closed = true);
+        for other in self.servers.keys().copied().collect::<Vec<_>>() {
+            self.queue.push_back((other, Input::ElectionLink { server: id, up: false }));
+        }
+        self.drop_links(|learner, leader| learner == id || leader == id);
+    }
+
+    /// Messages between the two are lost from now on, and neither is told.
+    fn cut(&mut self, a: ServerId, b: ServerId) {
+        self.cut.insert((a, b));
+        self.cut.insert((b, a));
+    }
+
+    fn is_cut(&self, a: ServerId, b: ServerId) -> bool {
+        self.cut.contains(&(a, b))
+    }
+
+    fn drop_links(&mut self, which: impl Fn(ServerId, ServerId) -> bool) {
+        let gone: Vec<LinkId> = self.links.iter().filter(|(_, (a, b))| which(*a, *b)).map(|(link, _)| *link).collect();
+        for link in gone {
+            let Some((learner, leader)) = self.links.remove(&link) else { continue };
+            for end in [learner, leader] {
+                if self.servers.contains_key(&end) && !self.is_cut(learner, leader) {
+                    self.queue.push_back((end, Input::LinkDown { link, reason: "closed".into() }));
+                }
+            }
+        }
+    }
+
+    /// Delivers until nothing is left, at this instant.
+    fn deliver(&mut self) {
+        loop {
+            if let Some((to, input)) = self.queue.pop_front() {
+                self.step(to, input);
+            } else if !self.work_disks() {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass, with all wake-ups.
+    fn wait(&mut self, micros: u64) {
+        let until = self.micros + micros;
+        loop {
+            self.deliver();
+            let next = |server: &Server| server.peer.next_wakeup();
+            let Some(at) = self.servers.values().filter_map(next).min().filter(|at| *at <= until) else { break };
+            self.micros = self.micros.max(at);
+            for id in self.servers.keys().copied().collect::<Vec<_>>() {
+                self.step(id, Input::Wakeup);
+            }
+        }
+        self.micros = until;
+    }
+
+    fn step(&mut self, id: ServerId, input: Input) {
+        let now = self.now();
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        let mut out = Effects::default();
+        server.peer.step(now, input, &server.db, &mut out);
+        self.perform(id, out);
+    }
+
+    fn perform(&mut self, id: ServerId, out: Effects) {
+        let now = self.now();
+        let server = self.servers.get_mut(&id).unwrap();
+        let (mut dirty, mut notes) = (Vec::new(), Vec::new());
+        server.db.perform(now, out.db, &mut dirty, &mut notes);
+        assert!(!notes.iter().any(|note| matches!(note, Note::DigestMismatch { .. })), "server {id}: {notes:?}");
+        for mut op in out.disk {
+            if let DiskOp::TakeSnapshot { zxid, install: true, .. } = &mut op {
+                let body = snapshot(&mut server.db, *zxid);
+                self.directories.get_mut(&id).unwrap().snapshot = Some((*zxid, body));
+            }
+            server.disk.push_back(op);
+        }
+        for op in out.links {
+            self.link_op(id, op);
+        }
+        for (to, notification) in out.election {
+            if self.servers.contains_key(&to) && !self.is_cut(id, to) {
+                self.queue.push_back((to, Input::Notification { from: id, notification }));
+            }
+        }
+        assert_eq!(out.end, None, "server {id}");
+    }
+
+    fn link_op(&mut self, id: ServerId, op: LinkOp) {
+        match op {
+            LinkOp::Connect { leader } => {
+                if self.servers.contains_key(&leader) && !self.is_cut(id, leader) {
+                    let link = LinkId(self.new_id());
+                    self.links.insert(link, (id, leader));
+                    self.queue.push_back((leader, Input::LearnerLinkUp { link }));
+                    self.queue.push_back((id, Input::LeaderLinkUp { link, leader }));
+                } else {
+                    self.queue.push_back((id, Input::LeaderLinkFailed { leader }));
+                }
+            }
+            LinkOp::Send { link, packet } => {
+                let Some(to) = self.other_end(id, link) else { return };
+                let mut bytes = Vec::new();
+                packet.write(&mut bytes);
+                let from_leader = self.links[&link].1 == id;
+                let packet = QuorumPacket::take(&mut Reader::new(&bytes), from_leader).unwrap().unwrap();
+                self.packets.push(format!("{id}->{to} {}", packet.name()));
+                self.queue.push_back((to, Input::Packets { link, packets: vec![packet] }));
+            }
+            LinkOp::StreamSnapshot { link, zxid } => {
+                let body = snapshot(&mut self.servers.get_mut(&id).unwrap().db, zxid);
+                let Some(to) = self.other_end(id, link) else { return };
+                let (mut decoder, mut reader, mut items) = (SnapshotDecoder::default(), Reader::new(&body), Vec::new());
+                while let Some(item) = decoder.take(&mut reader, body.len()).unwrap() {
+                    items.push(item);
+                }
+                self.queue.push_back((to, Input::SnapshotItems { link, items, end: true }));
+            }
+            LinkOp::Close { link } => self.drop_links_of(id, link),
+        }
+    }
+
+    fn drop_links_of(&mut self, id: ServerId, link: LinkId) {
+        let to = self.other_end(id, link);
+        self.links.remove(&link);
+        if let Some(to) = to {
+            self.queue.push_back((to, Input::LinkDown { link, reason: "closed by the other side".into() }));
+        }
+    }
+
+    fn other_end(&self, id: ServerId, link: LinkId) -> Option<ServerId> {
+        let (learner, leader) = *self.links.get(&link)?;
+        let to = if learner == id { leader } else { learner };
+        (self.servers.contains_key(&to) && !self.is_cut(id, to)).then_some(to)
+    }
+
+    /// Each disk that is not held does one thing; whether any did.
+    fn work_disks(&mut self) -> bool {
+        let ready: Vec<ServerId> = self
+            .servers
+            .iter()
+            .filter(|(id, server)| !self.held.contains(id) && !server.disk.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &ready {
+            let op = self.servers.get_mut(id).unwrap().disk.pop_front().unwrap();
+            let answer = self.disk_op(*id, op);
+            self.queue.push_back((*id, answer));
+        }
+        !ready.is_empty()
+    }
+
+    fn disk_op(&mut self, id: ServerId, op: DiskOp) -> Input {
+        let directory = self.directories.get_mut(&id).unwrap();
+        match op {
+            DiskOp::Append { generation, proposals } => {
+                directory.log.extend(proposals);
+                Input::Flushed { generation, up_to: directory.log.last().unwrap().zxid() }
+            }
+            DiskOp::Drain { generation } => Input::Drained { generation },
+            DiskOp::SaveAcceptedEpoch { generation, epoch } => {
+                directory.accepted = epoch;
+                Input::AcceptedEpochSaved { generation, epoch }
+            }
+            DiskOp::SaveCurrentEpoch { generation, epoch } => {
+                directory.current = epoch;
+                Input::CurrentEpochSaved { generation, epoch }
+            }
+            DiskOp::Truncate { generation, to } => {
+                directory.log.retain(|proposal| proposal.zxid() <= to);
+                Input::Truncated { generation, loaded: Box::new(self.load(id)) }
+            }
+            DiskOp::TakeSnapshot { generation, zxid, install } => {
+                if install {
+                    directory.log.clear();
+                }
+                Input::SnapshotSaved { generation, zxid, install }
+            }
+        }
+    }
+
+    // ----- Clients -----
+
+    fn connect(&mut self, name: &str, server: ServerId) {
+        self.open(name, server, SessionId(0), Zxid::ZERO);
+    }
+
+    fn reconnect(&mut self, name: &str, server: ServerId) {
+        let client = &self.clients[name];
+        self.open(name, server, client.session, client.last_zxid);
+    }
+
+    fn open(&mut self, name: &str, server: ServerId, session: SessionId, last_zxid_seen: Zxid) {
+        let conn = ConnId(self.new_id());
+        let outbox = Outbox::new(conn, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let password = if session.0 == 0 { vec![0; 16] } else { session_password(session).to_vec() };
+        let request = ConnectRequest {
+            protocol_version: 0,
+            last_zxid_seen,
+            timeout_ms: 1000,
+            session,
+            password: Some(password),
+            read_only: Some(false),
+        };
+        let now = self.now();
+        let db = &self.servers[&server].db;
+        db.attach(outbox.clone());
+        let asked = db.connect(&outbox, &request.to_bytes(), now);
+        let client = Client { server, outbox, session, last_zxid: last_zxid_seen, xid: 0, closed: asked.is_none() };
+        self.clients.insert(name.into(), client);
+        if let Some(request) = asked {
+            self.step(server, Input::Connect { conn, request });
+        }
+        self.deliver();
+        let outbox = self.clients[name].outbox.clone();
+        let mut bytes = Vec::new();
+        let closing = outbox.take(&mut bytes);
+        let answer = bytes.get(4..).and_then(|body| ConnectResponse::from_bytes(body).ok());
+        let client = self.clients.get_mut(name).unwrap();
+        match answer {
+            Some(answer) if answer.timeout_ms > 0 => client.session = answer.session,
+            Some(_) => self.shown += &format!("{name}: session refused\n"),
+            None => self.shown += &format!("{name}: closed without an answer\n"),
+        }
+        self.clients.get_mut(name).unwrap().closed |= closing;
+    }
+
+    fn create(&mut self, name: &str, path: &str, flags: i32) {
+        let acl = Some(vec![RequestAcl::from(&Acl::open())]);
+        let body = CreateRequest { path: Some(path.into()), data: Some(b"data".to_vec()), acl, flags };
+        self.request(name, &Request::Create(body));
+    }
+
+    fn request(&mut self, name: &str, request: &Request) {
+        let now = self.now();
+        let client = self.clients.get_mut(name).unwrap();
+        client.xid += 1;
+        let mut frame = RequestHeader { xid: client.xid, op: request.op() }.to_bytes();
+        request.write(&mut frame);
+        let (server, outbox) = (client.server, client.outbox.clone());
+        let Some(host) = self.servers.get(&server).filter(|_| !client.closed) else {
+            self.shown += &format!("{name}: not connected\n");
+            return;
+        };
+        let mut forward = Vec::new();
+        host.db.submit(&outbox, &[&frame], now, &mut forward);
+        if !forward.is_empty() {
+            self.step(server, Input::Requests(forward));
+        }
+    }
+
+    fn replies(&mut self, name: &str) {
+        let client = self.clients.get_mut(name).unwrap();
+        let mut bytes = Vec::new();
+        let closing = client.outbox.take(&mut bytes);
+        let mut reader = Reader::new(&bytes);
+        while let Ok(Some(frame)) = reader.buffer() {
+            let header = ReplyHeader::from_bytes(frame).unwrap();
+            client.last_zxid = client.last_zxid.max(header.zxid);
+            let error = ErrorCode::from_code(header.err).map_or("ok".into(), |error| format!("{error:?}"));
+            self.shown += &format!("{name}: {} {} {error}\n", header.xid, header.zxid);
+        }
+        if closing || client.closed {
+            client.closed = true;
+            self.shown += &format!("{name}: closed\n");
+        }
+    }
+
+    fn show(&mut self) {
+        for (id, server) in &self.servers {
+            let status = server.peer.status();
+            let leader = status.leader.map_or("-".into(), |leader| leader.to_string());
+            let children: Vec<String> = server.db.tree().get("/").unwrap().children().map(str::to_owned).collect();
+            let mut children: Vec<&str> =
+                children.iter().map(String::as_str).filter(|name| *name != "zookeeper").collect();
+            children.sort_unstable();
+            let state = format!("{:?}", status.state).to_uppercase();
+            let serving = if status.serving { "serving" } else { "-" };
+            self.shown += &format!(
+                "{id} {state} leader={leader} epoch={} {serving} last={} tree={}\n",
+                status.epoch,
+                server.db.last_processed(),
+                children.join(","),
+            );
+        }
+    }
+}
+
+fn snapshot(db: &mut Database, zxid: Zxid) -> Vec<u8> {
+    assert_eq!(db.last_processed(), zxid, "a snapshot of another zxid was asked for");
+    let cursor = db.begin_snapshot().expect("a free cursor");
+    let mut body = Vec::new();
+    while !db.next_chunk(cursor, 1 << 16, &mut body) {}
+    db.end_snapshot(cursor);
+    body
+}
