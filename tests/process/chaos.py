@@ -169,15 +169,16 @@ class Processes:
 
 
 class Embedded:
-    """`zabkit.Ensemble`: three servers in this process, killed without the process."""
+    """`zabkit.blocking.Ensemble`: three servers in this process, killed without the process."""
 
     def __init__(self, size):
-        import zabkit
+        from zabkit import blocking
 
-        self.servers = zabkit.Ensemble(size)
+        self.servers = blocking.Ensemble(size)
 
     def __enter__(self):
         self.servers.start()
+        self.wait_all_serve()
         return self
 
     def __exit__(self, *_):
@@ -189,8 +190,7 @@ class Embedded:
         return [(host, int(port)) for host, port in pairs]
 
     def leader(self):
-        self.servers.wait_for_leader(timeout=60)
-        return self.servers.leader
+        return self.servers.wait_for_leader(timeout=60)
 
     def kill(self, member):
         member.kill()
@@ -199,19 +199,11 @@ class Embedded:
         member.restart()
 
     def wait_all_serve(self):
-        for address in self.addresses:
-            wait_until(lambda address=address: _takes_sessions(address), f"{address} serves")
+        for member in self.servers:
+            member.wait_until_serving(timeout=60)
 
     def logs(self):
         return "\n".join(str(member.status) for member in self.servers)
-
-
-def _takes_sessions(address):
-    try:
-        wire.Connection(address, timeout_s=2.0).close_session()
-        return True
-    except (OSError, wire.Expired):
-        return False
 
 
 def quantile(values, share):
