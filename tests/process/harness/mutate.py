@@ -97,13 +97,13 @@ def is_framed(frame, length_min):
 def mutated_frame(rng, frames, header_bytes=0):
     """A mutated frame with a length in front.
 
-    Two in three times it is a true one, so that what is inside gets read; and half of those keep their header, so that
-    what is behind the header gets read.
+    Three in four times it is a true one, so that what is inside gets read; and three in four of those keep their
+    header, so that what is behind the header gets read.
     """
     frame = rng.choice(frames)
-    if rng.randrange(3) == 0:
+    if rng.randrange(4) == 0:
         return mutate(rng, frame, frames)
-    keep = 4 + header_bytes * rng.randrange(2)
+    keep = 4 + header_bytes * (rng.randrange(4) > 0)
     return with_length(frame[4:keep] + mutate(rng, frame[keep:], [other[keep:] for other in rng.sample(frames, 2)]))
 
 
