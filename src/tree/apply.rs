@@ -222,3 +222,7 @@ fn split(path: &str) -> Result<(&str, &str), ErrorCode> {
 fn digest_path(path: &str) -> &str {
     if path == "/" { "" } else { path }
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

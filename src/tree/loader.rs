@@ -162,3 +162,114 @@ impl DataTree {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{SetAclTxn, SnapshotAcl, SnapshotSession, StatPersisted, TxnBody, Zxid};
+    use crate::tree::acl::allows;
+
+    fn stat() -> StatPersisted {
+        StatPersisted {
+            czxid: Zxid(1),
+            mzxid: Zxid(2),
+            ctime: 3,
+            mtime: 4,
+            version: 5,
+            cversion: 6,
+            aversion: 0,
+            ephemeral_owner: 0,
+            pzxid: Zxid(7),
+        }
+    }
+
+    fn node(path: &str, acl_key: i64) -> SnapshotItem {
+        SnapshotItem::Node(SnapshotNode { path: path.into(), data: Some(b"12".to_vec()), acl_key, stat: stat() })
+    }
+
+    fn owned(path: &str, ephemeral_owner: i64) -> SnapshotItem {
+        let stat = StatPersisted { ephemeral_owner, ..stat() };
+        SnapshotItem::Node(SnapshotNode { path: path.into(), data: None, acl_key: -1, stat })
+    }
+
+    type Loaded = Result<(DataTree, BTreeMap<SessionId, i32>), LoadError>;
+
+    fn load(items: impl IntoIterator<Item = SnapshotItem>) -> Loaded {
+        let mut loader = TreeLoader::new();
+        items.into_iter().try_for_each(|item| loader.push(item))?;
+        loader.finish()
+    }
+
+    fn error(loaded: Loaded) -> LoadError {
+        loaded.err().expect("it is no tree")
+    }
+
+    #[test]
+    fn a_tree_is_what_the_snapshot_says_and_no_more() {
+        let session = SnapshotSession { session: SessionId(9), timeout_ms: 4000 };
+        let (tree, sessions) =
+            load([SnapshotItem::Session(session), node("", -1), node("/a", -1), SnapshotItem::End]).unwrap();
+        assert_eq!(sessions, BTreeMap::from([(SessionId(9), 4000)]));
+        assert_eq!(tree.get("/").unwrap().persisted(), stat());
+        assert_eq!(tree.get("/a").unwrap().persisted(), stat());
+        assert_eq!(tree.get("/a").unwrap().data(), Some(&b"12"[..]));
+        assert_eq!((tree.node_count(), tree.approximate_data_size()), (3, 1 + 2 + 2 + 2));
+        assert!(tree.get("/zookeeper").is_none());
+    }
+
+    #[test]
+    fn owners_and_quotas_are_found_again() {
+        let (tree, _) = load([
+            node("", -1),
+            node("/zookeeper", -1),
+            node("/zookeeper/quota", -1),
+            node("/zookeeper/quota/a", -1),
+            node("/zookeeper/quota/a/zookeeper_limits", -1),
+            node("/zookeeper/quota/a/zookeeper_stats", -1),
+            node("/a", -1),
+            owned("/a/e", 0x77),
+            owned("/c", crate::records::CONTAINER_OWNER),
+            SnapshotItem::End,
+        ])
+        .unwrap();
+        assert_eq!(tree.ephemerals(SessionId(0x77)).collect::<Vec<_>>(), ["/a/e"]);
+        assert_eq!(tree.reapable(0, 0), ["/c"]);
+        let usage = tree.get("/zookeeper/quota/a/zookeeper_stats").unwrap().data();
+        assert_eq!(usage, Some(&b"count=2,bytes=2"[..]), "what the file says of it is not believed");
+        assert!(tree.quotas.deepest("/a/b").is_some());
+    }
+
+    #[test]
+    fn a_node_without_its_acl_is_closed_until_the_log_brings_one() {
+        let acl = vec![Acl { perms: 1, id: Id::new("digest", "a:x") }];
+        let known = SnapshotItem::Acl(SnapshotAcl { key: 5, acl: acl.clone() });
+        let unused = SnapshotItem::Acl(SnapshotAcl { key: 6, acl: vec![] });
+        let (mut tree, _) =
+            load([known, unused, node("", -1), node("/a", 5), node("/b", 99), SnapshotItem::End]).unwrap();
+        assert_eq!(**tree.get("/a").unwrap().acl(), acl);
+        assert!(!allows(tree.get("/b").unwrap().acl(), &[Id::new("digest", "a:x")], crate::records::perms::ALL));
+        assert_eq!(tree.without_acl(), ["/b"]);
+        let body = TxnBody::SetAcl(SetAclTxn { path: "/b".into(), acl: acl.clone(), version: 1 });
+        tree.apply(SessionId(0), Zxid(9), 0, &body, &mut |_| {});
+        assert_eq!(**tree.get("/b").unwrap().acl(), acl);
+        assert_eq!(tree.without_acl(), Vec::<String>::new());
+        assert_eq!(tree.nodes.acls.iter().count(), 1, "lists that no node uses are gone");
+    }
+
+    #[test]
+    fn what_is_no_tree_is_refused() {
+        let path = |path: &str| path.to_string();
+        assert_eq!(error(load([node("", -1)])), LoadError::NotEnded);
+        assert_eq!(error(load([node("", -1), SnapshotItem::End, node("/a", -1)])), LoadError::NotEnded);
+        assert_eq!(error(load([node("/a", -1), SnapshotItem::End])), LoadError::NoRoot);
+        assert_eq!(error(load([node("", -1), node("/a/b", -1)])), LoadError::NoParent { path: path("/a/b") });
+        assert_eq!(error(load([node("", -1), node("//b", -1)])), LoadError::NoParent { path: path("//b") });
+        for twice in ["", "/a"] {
+            let items = [node("", -1), node("/a", -1), node(twice, -1)];
+            assert_eq!(error(load(items)), LoadError::Duplicate { path: path(twice) });
+        }
+        for bad in ["x", "/a/"] {
+            assert_eq!(error(load([node("", -1), node(bad, -1)])), LoadError::BadPath { path: path(bad) });
+        }
+    }
+}
