@@ -1,0 +1,191 @@
+//! Reading a snapshot file: header, body, seals; in Apache's layouts of 3.5, 3.8 and 3.9.
+//!
+//! ```text
+//! "ZKSN" | int version 2 | long dbid -1
+//! body: sessions, ACL table, znodes, "/"
+//! long adler32 | "/"                                                    first seal
+//! long zxid | int 2 | long digest | long adler32 | "/"                  3.6 and later, unless the digest is off
+//! long lastProcessedZxid | long adler32 | "/"                           3.9 and later
+//! ```
+//!
+//! Each checksum covers all unpacked bytes from the beginning of the file to itself. Whether a file is valid is known
+//! only at its end, long after its items have been handed out: so [`RecoverySink::begin`] may come again.
+//!
+//! ZooKeeper: `FileSnap`, `SnapStream`.
+
+use super::compression::{DiskError, GZIP_MAGIC, SNAPPY_MAGIC, read_full, unpack};
+use super::disk::{Disk, DiskFile};
+use super::error::StorageError;
+use super::names::Compression;
+use super::recovery::RecoverySink;
+use crate::jute::{DecodeError, Reader};
+use crate::records::{DIGEST_VERSION, SnapshotDecoder, Zxid};
+use std::io::Read;
+use std::path::Path;
+
+/// "ZKSN".
+pub(super) const SNAPSHOT_MAGIC: i32 = 0x5a4b_534e;
+/// The string "/", which ends the body and each seal.
+pub(super) const SEAL_END: [u8; 5] = [0, 0, 0, 1, b'/'];
+/// Bytes of a seal: checksum and "/".
+const SEAL_LEN: usize = 13;
+/// Bytes of the zxid section of 3.9 with its seal.
+const ZXID_SECTION_LEN: usize = 8 + SEAL_LEN;
+/// What follows the first seal is shorter than this.
+const TAIL_LEN_MAX: usize = 1024;
+const CHUNK: usize = 256 << 10;
+
+/// Why a snapshot was not read.
+#[derive(Debug)]
+pub(super) enum ReadFailure {
+    /// The disk failed: the server must stop.
+    Storage(StorageError),
+    /// The file is no complete snapshot: an older one may do.
+    Invalid(String),
+}
+
+impl From<DecodeError> for ReadFailure {
+    fn from(error: DecodeError) -> Self {
+        ReadFailure::Invalid(error.to_string())
+    }
+}
+
+/// The tree's digest as the snapshot tells it, and the last transaction it covers.
+pub type SnapshotDigest = Option<(Zxid, i64)>;
+
+/// Whether the file may be a complete snapshot: Apache's cheap test of its first or last bytes.
+pub(super) fn looks_complete<D: Disk>(disk: &D, path: &Path, compression: Compression) -> Result<bool, StorageError> {
+    let file = disk.open_read(path).map_err(StorageError::io("open", path))?;
+    let len = file.len().map_err(StorageError::io("read", path))?;
+    let (offset, expected): (u64, &[u8]) = match compression {
+        Compression::None if len < 10 => return Ok(false),
+        Compression::None => (len - SEAL_END.len() as u64, &SEAL_END),
+        Compression::Gz => (0, &GZIP_MAGIC),
+        Compression::Snappy => (0, &SNAPPY_MAGIC),
+    };
+    let mut bytes = vec![0; expected.len()];
+    let n = file.read_full_at(offset, &mut bytes).map_err(StorageError::io("read", path))?;
+    Ok(n == expected.len() && bytes == expected)
+}
+
+/// Reads the whole file and hands its items to `sink`. `limit`: the longest string or buffer, in bytes.
+pub(super) fn read_snapshot<D: Disk>(
+    disk: &D,
+    path: &Path,
+    compression: Compression,
+    limit: usize,
+    sink: &mut dyn RecoverySink,
+) -> Result<SnapshotDigest, ReadFailure> {
+    let io_error = |op| move |error| ReadFailure::Storage(StorageError::io(op, path)(error));
+    let file = disk.open_read(path).map_err(io_error("open"))?;
+    let (source, disk_error) = unpack(file, compression);
+    let mut stream = Stream { source, disk_error, buffer: Vec::new(), at: 0, adler: simd_adler32::Adler32::new() };
+    sink.begin();
+    let result = stream.read_all(limit, sink);
+    match stream.disk_error.take() {
+        Some(error) => Err(io_error("read")(error)),
+        None => result,
+    }
+}
+
+/// The unpacked bytes, with the running checksum of those that were taken.
+struct Stream {
+    source: Box<dyn Read>,
+    disk_error: DiskError,
+    buffer: Vec<u8>,
+    /// How much of `buffer` was taken.
+    at: usize,
+    adler: simd_adler32::Adler32,
+}
+
+impl Stream {
+    fn read_all(&mut self, limit: usize, sink: &mut dyn RecoverySink) -> Result<SnapshotDigest, ReadFailure> {
+        self.more()?;
+        let mut header = Reader::new(&self.buffer);
+        if header.int()? != SNAPSHOT_MAGIC {
+            return Err(ReadFailure::Invalid("it does not begin with the header of a snapshot".into()));
+        }
+        header.int()?;
+        header.long()?;
+        self.take(self.buffer.len() - header.remaining());
+
+        let mut decoder = SnapshotDecoder::default();
+        while !decoder.is_done() {
+            let mut reader = Reader::new(self.rest());
+            match decoder.take(&mut reader, limit)? {
+                Some(item) => {
+                    self.at = self.buffer.len() - reader.remaining();
+                    sink.item(item).map_err(ReadFailure::Invalid)?;
+                }
+                None if self.more()? == 0 => return Err(ReadFailure::Invalid("it ends inside its body".into())),
+                None => {}
+            }
+        }
+        self.sum();
+        while self.buffer.len() < TAIL_LEN_MAX && self.more()? > 0 {}
+        self.read_seals()
+    }
+
+    fn read_seals(&mut self) -> Result<SnapshotDigest, ReadFailure> {
+        let tail = std::mem::take(&mut self.buffer);
+        let mut reader = Reader::new(&tail);
+        self.check_seal(&mut reader, &[], "first")?;
+        let mut digest = None;
+        // A writer with the digest switched off may still add the zxid section: only the length tells them apart.
+        if reader.remaining() > ZXID_SECTION_LEN {
+            let section = reader.rest();
+            let (zxid, version) = (Zxid(reader.long()?), reader.int()?);
+            if version >= DIGEST_VERSION {
+                let value = reader.long()?;
+                digest = (zxid != Zxid::ZERO && version == DIGEST_VERSION).then_some((zxid, value));
+            } else {
+                reader.string()?;
+            }
+            let taken = section.len() - reader.remaining();
+            self.check_seal(&mut reader, section.get(..taken).unwrap_or_default(), "second")?;
+        }
+        if reader.remaining() > 0 {
+            let section = reader.bytes(ZXID_SECTION_LEN - SEAL_LEN)?;
+            self.check_seal(&mut reader, section, "third")?;
+        }
+        Ok(digest)
+    }
+
+    /// Adds `section` to the sum, takes a seal and holds it against the sum.
+    fn check_seal(&mut self, reader: &mut Reader<'_>, section: &[u8], which: &str) -> Result<(), ReadFailure> {
+        self.adler.write(section);
+        let seal = reader.bytes(SEAL_LEN)?;
+        let mut fields = Reader::new(seal);
+        if fields.long()? != i64::from(self.adler.finish()) || fields.rest() != SEAL_END {
+            return Err(ReadFailure::Invalid(format!("its {which} checksum does not fit")));
+        }
+        self.adler.write(seal);
+        Ok(())
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
+
+    fn take(&mut self, n: usize) {
+        self.at += n;
+    }
+
+    /// Adds what was taken to the sum and drops it from the buffer.
+    fn sum(&mut self) {
+        self.adler.write(self.buffer.get(..self.at).unwrap_or_default());
+        self.buffer.drain(..self.at);
+        self.at = 0;
+    }
+
+    /// Reads more; how much. At least as much again as is waiting, so that a long item costs no more than its length.
+    fn more(&mut self) -> Result<usize, ReadFailure> {
+        self.sum();
+        let have = self.buffer.len();
+        self.buffer.resize(have + have.max(CHUNK), 0);
+        let read = read_full(&mut self.source, self.buffer.get_mut(have..).unwrap_or_default());
+        let n = *read.as_ref().unwrap_or(&0);
+        self.buffer.truncate(have + n);
+        read.map_err(|error| ReadFailure::Invalid(format!("it does not unpack: {error}")))
+    }
+}

@@ -1,0 +1,153 @@
+//! Writing a snapshot file, in the layout of 3.8: to a temporary name, synced, then renamed. A file with a final
+//! name is complete.
+//!
+//! The writer is independent of [`Storage`](super::Storage) and may live on another thread, so that a large snapshot
+//! never stands in the way of the log. One thing must not happen then: that a snapshot which was begun before a
+//! truncation gets its name after it. So names are given under a lock that truncation takes too, and only while the
+//! [`Era`] is still the one in which the snapshot was begun.
+//!
+//! ZooKeeper: `FileSnap.serialize`, `SnapStream.sealStream`.
+
+use super::disk::{Disk, DiskFile};
+use super::error::StorageError;
+use super::log_file::FORMAT_VERSION;
+use super::names::{TMP_PREFIX, snapshot_name};
+use super::snapshot::{SEAL_END, SNAPSHOT_MAGIC};
+use crate::jute::Record;
+use crate::records::{DIGEST_VERSION, Zxid};
+use crate::sync::{Arc, Mutex, lock};
+use std::io;
+use std::path::PathBuf;
+
+/// Bytes gathered before a write.
+const BUFFER_LEN: usize = 256 << 10;
+/// Bytes written before a sync in between, so that the last one is short and the log's syncs do not wait behind it.
+const SYNC_STEP: u64 = 16 << 20;
+
+/// Counts the truncations and installations of one directory; locked while files get or lose their names.
+pub(super) type Era = Arc<Mutex<u64>>;
+
+/// A snapshot being written.
+pub struct SnapshotWriter<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    zxid: Zxid,
+    tmp: PathBuf,
+    file: D::File,
+    /// Of all bytes so far, those in `buffer` not included.
+    adler: simd_adler32::Adler32,
+    buffer: Vec<u8>,
+    written: u64,
+    synced: u64,
+    era: Era,
+    begun_in: u64,
+    /// A marker that has done its work when the snapshot is there.
+    initialize: PathBuf,
+}
+
+impl<D: Disk> SnapshotWriter<D> {
+    pub(super) fn new(disk: D, dir: PathBuf, zxid: Zxid, era: Era, initialize: PathBuf) -> Result<Self, StorageError> {
+        let tmp = dir.join(format!("{TMP_PREFIX}{}", snapshot_name(zxid)));
+        let file = disk.create(&tmp).map_err(StorageError::io("create", &tmp))?;
+        let begun_in = *lock(&era);
+        let mut buffer = Vec::with_capacity(BUFFER_LEN);
+        SNAPSHOT_MAGIC.write(&mut buffer);
+        FORMAT_VERSION.write(&mut buffer);
+        (-1i64).write(&mut buffer);
+        let adler = simd_adler32::Adler32::new();
+        Ok(SnapshotWriter {
+            disk,
+            dir,
+            zxid,
+            tmp,
+            file,
+            adler,
+            buffer,
+            written: 0,
+            synced: 0,
+            era,
+            begun_in,
+            initialize,
+        })
+    }
+
+    /// The last transaction in it.
+    pub fn zxid(&self) -> Zxid {
+        self.zxid
+    }
+
+    /// Appends bytes of the body: sessions, ACL table, znodes, and at last the terminator. After an error: [`abort`].
+    ///
+    /// [`abort`]: SnapshotWriter::abort
+    pub fn write(&mut self, body: &[u8]) -> Result<(), StorageError> {
+        self.buffer.extend_from_slice(body);
+        if self.buffer.len() >= BUFFER_LEN { self.flush() } else { Ok(()) }
+    }
+
+    /// Seals the file and gives it its name; durable when it returns. `digest`: the tree's digest and the last
+    /// transaction it covers; `None` if unknown, which readers do not compare. After an error the temporary file is gone.
+    pub fn finish(mut self, digest: Option<(Zxid, i64)>) -> Result<PathBuf, StorageError> {
+        let result = self.seal(digest).and_then(|()| self.publish());
+        if result.is_err() {
+            self.abort();
+        }
+        result
+    }
+
+    /// Gives the snapshot up and removes what is there of it.
+    pub fn abort(self) {
+        // What cannot be removed now is removed at the next start.
+        let _ = self.disk.remove(&self.tmp);
+    }
+
+    /// Writes the seals and syncs the file, still under its temporary name.
+    pub(super) fn seal(&mut self, digest: Option<(Zxid, i64)>) -> Result<(), StorageError> {
+        self.write_seal()?;
+        let (zxid, value) = digest.unwrap_or_default();
+        zxid.write(&mut self.buffer);
+        DIGEST_VERSION.write(&mut self.buffer);
+        value.write(&mut self.buffer);
+        self.write_seal()?;
+        self.flush()?;
+        self.file.sync_data().map_err(StorageError::io("sync", &self.tmp))
+    }
+
+    pub(super) fn tmp(&self) -> &PathBuf {
+        &self.tmp
+    }
+
+    fn write_seal(&mut self) -> Result<(), StorageError> {
+        self.flush()?; // So that the sum covers everything before the seal.
+        i64::from(self.adler.finish()).write(&mut self.buffer);
+        self.buffer.extend_from_slice(&SEAL_END);
+        Ok(())
+    }
+
+    fn publish(&self) -> Result<PathBuf, StorageError> {
+        let era = lock(&self.era);
+        if *era != self.begun_in {
+            return Err(StorageError::Superseded { path: self.tmp.clone() });
+        }
+        let path = self.dir.join(snapshot_name(self.zxid));
+        self.disk.rename(&self.tmp, &path).map_err(StorageError::io("rename", &self.tmp))?;
+        self.disk.sync_dir(&self.dir).map_err(StorageError::io("sync", &self.dir))?;
+        match self.disk.remove(&self.initialize) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::io("remove", &self.initialize)(error))
+            }
+            _ => Ok(path),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.adler.write(&self.buffer);
+        self.file.write_at(self.written, &self.buffer).map_err(StorageError::io("write", &self.tmp))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        if self.written >= self.synced + SYNC_STEP {
+            self.file.sync_data().map_err(StorageError::io("sync", &self.tmp))?;
+            self.synced = self.written;
+        }
+        Ok(())
+    }
+}
