@@ -99,6 +99,8 @@ pub struct Leader {
     /// Syncs, each with the proposal that was the last one when it came; ascending.
     syncs: VecDeque<(Zxid, SyncWaiter)>,
     next_ping: u64,
+    /// When this machine last ran, in microseconds.
+    last_step: u64,
     /// Pings come twice a tick; whether a quorum is still with us is asked once.
     ping_count: u64,
     lease_until: u64,
@@ -118,6 +120,7 @@ impl Leader {
             sessions: SessionTracker::new(core.config.tick_ms),
             syncs: VecDeque::new(),
             next_ping: now.micros + core.tick_micros() / 2,
+            last_step: now.micros,
             ping_count: 0,
             lease_until: 0,
         };
@@ -184,6 +187,7 @@ impl Leader {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.retire(db.last_processed());
         }
+        self.notice_leap(core, now);
         match input {
             Input::Requests(requests) => self.on_requests(core, now, requests, db, out),
             Input::Packets { link, packets } => self.on_packets(core, now, link, packets, db, out),
@@ -707,6 +711,15 @@ impl Leader {
             self.expire_sessions(core, now, db, out);
         }
         Ok(())
+    }
+
+    /// There is a wake-up each half tick. A much longer pause means that the process was stopped, or its machine.
+    fn notice_leap(&mut self, core: &Core, now: Now) {
+        let pause = now.micros.saturating_sub(self.last_step);
+        if pause > 2 * core.tick_micros() {
+            self.sessions.postpone(pause);
+        }
+        self.last_step = now.micros;
     }
 
     fn ping(&mut self, core: &Core, now: Now, out: &mut Effects) {

@@ -101,6 +101,14 @@ impl SessionTracker {
         }
     }
 
+    /// This server did not run for `micros`: what clients sent meanwhile has not been read yet, so the time does not
+    /// count against them.
+    pub fn postpone(&mut self, micros: u64) {
+        let ticks = micros.div_ceil(self.tick_micros) * self.tick_micros;
+        self.sessions.values_mut().for_each(|tracked| tracked.expires += ticks);
+        self.by_expiry = std::mem::take(&mut self.by_expiry).into_iter().map(|(at, id)| (at + ticks, id)).collect();
+    }
+
     /// When the next session may expire, in microseconds.
     pub fn next_expiry(&self) -> Option<u64> {
         self.by_expiry.first().map(|(at, _)| *at)
@@ -156,6 +164,14 @@ mod tests {
         assert!(tracker.renew(0, SESSION, 1000, ServerId(2)));
         assert_eq!(tracker.check(SESSION, ServerId(1)), Err(ErrorCode::SessionMoved));
         assert_eq!(tracker.check(SESSION, ServerId(2)), Ok(()));
+    }
+
+    #[test]
+    fn time_in_which_the_server_did_not_run_does_not_count() {
+        let mut tracker = tracker();
+        tracker.postpone(5000 * MS);
+        assert_eq!(tracker.expire(6000 * MS), vec![]);
+        assert_eq!(tracker.expire(6100 * MS), vec![(SESSION, 1000)]);
     }
 
     #[test]
