@@ -396,7 +396,7 @@ impl Follower {
         if collecting && self.staged.as_ref().is_some_and(|(snapshot, _)| zxid <= *snapshot) {
             return Ok(()); // The snapshot holds it already.
         }
-        let follows = zxid.0 == self.last_received.0 + 1 || zxid.epoch() > self.last_received.epoch();
+        let follows = zxid.0 == self.last_received.0.wrapping_add(1) || zxid.epoch() > self.last_received.epoch();
         if !follows {
             return Err(Leave::because(format!("proposal {zxid} does not follow {}", self.last_received)));
         }

@@ -24,6 +24,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// Short, since those who voted for it come at once or have changed their minds.
 const DISCOVERY_LIMIT_MICROS: u64 = 3_000_000;
 
+/// Epochs fill the high 32 bits of a zxid, which is signed.
+const EPOCH_MAX: i64 = i32::MAX as i64;
+
 /// How far the new epoch has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -304,6 +307,9 @@ impl Leader {
             let reason = format!("its configuration {:#x} is newer than ours", info.config_version);
             return self.drop_learner(link, &reason, out);
         }
+        if !(0..EPOCH_MAX).contains(&accepted_epoch.0) {
+            return self.drop_learner(link, &format!("no epoch can follow its epoch {accepted_epoch}"), out);
+        }
         // A server has one connection; the newer one counts.
         let older = self.learners.iter().find(|(_, learner)| learner.server == Some(info.server));
         if let Some(older) = older.map(|(link, _)| *link) {
@@ -457,6 +463,9 @@ impl Leader {
     }
 
     fn on_ack(&mut self, core: &mut Core, now: Now, link: LinkId, zxid: Zxid, db: &Database, out: &mut Effects) {
+        if zxid > self.broadcast.last_proposed() {
+            return self.drop_learner(link, &format!("it acknowledges {zxid}, which was never proposed"), out);
+        }
         let established = self.is_established();
         let Some(learner) = self.learners.get_mut(&link) else { return };
         if zxid.counter() == 0 {

@@ -63,6 +63,7 @@ impl Broadcast {
 
     /// `server` has everything up to `zxid` on its disk. Returns what is committed by that, in order.
     pub fn on_ack(&mut self, server: ServerId, zxid: Zxid) -> Vec<Proposal> {
+        assert!(zxid <= self.last_proposed, "an ACK of {zxid}, which was never proposed");
         let acked = self.acked.entry(server).or_insert(zxid);
         *acked = zxid.max(*acked);
         let Some(reached) = self.quorum.reached_by_quorum(|voter| self.acked.get(&voter).copied()) else {
