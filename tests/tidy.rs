@@ -97,7 +97,49 @@ fn the_tests_are_tidy() {
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 
+/// A page that links to a file which is gone misleads.
+#[test]
+fn the_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = files_with(&root.join("docs"), "md");
+    pages.extend(["README.md", "CHANGELOG.md"].map(|name| root.join(name)));
+    assert!(pages.len() > 8, "where are the pages?");
+    let mut problems = Vec::new();
+    for page in pages {
+        let text = std::fs::read_to_string(&page).expect("a page can be read");
+        let name = page.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+        problems.extend(dead_links(&name, &text, |link| page.with_file_name("").join(link).exists()));
+    }
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// Links to files that `exists` does not find.
+fn dead_links(name: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (line, text) in text.lines().enumerate() {
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap_or_default();
+            let file = target.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !target.contains("://") && !exists(file) {
+                problems.push(format!("{name}:{}: `{file}` does not exist", line + 1));
+            }
+        }
+    }
+    problems
+}
+
+#[test]
+fn a_planted_dead_link_is_caught() {
+    let text = "See [a](a.md#part), [b](../b.rs) and [c](https://example.org/c.md), [d](#here).";
+    assert_eq!(dead_links("x.md", text, |_| true), Vec::<String>::new());
+    assert_eq!(dead_links("x.md", text, |file| file == "a.md"), ["x.md:1: `../b.rs` does not exist"]);
+}
+
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    files_with(dir, "rs")
+}
+
+fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -105,7 +147,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
             let path = entry.path();
             if path.is_dir() && !path.ends_with("target") {
                 dirs.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|each| each == extension) {
                 found.push(path);
             }
         }
