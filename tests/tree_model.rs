@@ -136,8 +136,7 @@ impl Model {
         &mut self,
         (zxid, time): (Zxid, i64),
         path: &str,
-        data: &Option<Vec<u8>>,
-        acl: &[Acl],
+        (data, acl): (&Option<Vec<u8>>, &[Acl]),
         owner: i64,
         count: i32,
         changes: &mut Changes,
@@ -205,14 +204,14 @@ impl Model {
         match body {
             TxnBody::Create(txn) | TxnBody::Create2(txn) => {
                 let owner = if txn.ephemeral { session } else { 0 };
-                self.create(at, &txn.path, &txn.data, &txn.acl, owner, txn.parent_cversion, changes)
+                self.create(at, &txn.path, (&txn.data, &txn.acl), owner, txn.parent_cversion, changes)
             }
             TxnBody::CreateContainer(txn) => {
-                self.create(at, &txn.path, &txn.data, &txn.acl, CONTAINER_OWNER, txn.parent_cversion, changes)
+                self.create(at, &txn.path, (&txn.data, &txn.acl), CONTAINER_OWNER, txn.parent_cversion, changes)
             }
             TxnBody::CreateTtl(txn) => {
                 let owner = TTL_OWNER_PREFIX | txn.ttl_ms;
-                self.create(at, &txn.path, &txn.data, &txn.acl, owner, txn.parent_cversion, changes)
+                self.create(at, &txn.path, (&txn.data, &txn.acl), owner, txn.parent_cversion, changes)
             }
             TxnBody::Delete(txn) | TxnBody::DeleteContainer(txn) => self.delete(at.0, &txn.path, changes),
             TxnBody::SetData(txn) => {
@@ -383,7 +382,9 @@ impl Snapshot {
             self.at_begin.quotas.iter().map(|quota| format!("/zookeeper/quota{quota}/zookeeper_stats")).collect();
         for path in all_stats {
             let node = self.at_begin.nodes.get_mut(&path);
-            node.map(|node| node.data = tree.get(&path).unwrap().data().map(<[u8]>::to_vec));
+            if let Some(node) = node {
+                node.data = tree.get(&path).unwrap().data().map(<[u8]>::to_vec);
+            }
         }
         compare(&tree, &self.at_begin);
     }

@@ -3,6 +3,9 @@
 //!
 //! Nothing is ever renamed, so a node's path and its hash never change. The hash is the same in every process: a
 //! random one would make servers differ in nothing that matters but could not be replayed.
+//!
+//! The table is many small ones: each grows on its own, for less than a millisecond, while one large table would stop
+//! the server for 100 ms on its way to a million nodes.
 
 use super::blocks::Blocks;
 use super::node::{NULL_DATA, Node, NodeId, RareId};
@@ -17,9 +20,14 @@ pub(super) struct Arena {
     /// Ids of deleted nodes, the last deleted on top.
     free: Vec<NodeId>,
     blocks: Blocks,
-    /// All nodes but the root, by [`path_hash`].
-    by_path: HashTable<NodeId>,
+    /// All nodes but the root, by [`path_hash`]: its topmost bits choose the table.
+    by_path: Box<[HashTable<NodeId>; TABLES]>,
+    /// Nodes in all tables.
+    found_by_path: usize,
 }
+
+/// Tables that nodes are spread over.
+const TABLES: usize = 256;
 
 /// Hash of a whole path.
 pub(super) fn path_hash(path: &str) -> u32 {
@@ -29,9 +37,18 @@ pub(super) fn path_hash(path: &str) -> u32 {
     (hash ^ (hash >> 32)) as u32
 }
 
-/// What the table takes: it wants entropy in the low and in the topmost bits.
+/// The table that a path is in.
+fn table_of(path_hash: u32) -> usize {
+    (path_hash >> 24) as usize % TABLES
+}
+
+/// What a table takes: it wants entropy in the low and in the topmost bits.
 fn table_hash(path_hash: u32) -> u64 {
     u64::from(path_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn hash_of(chunks: &[Vec<Node>], NodeId(id): NodeId) -> u64 {
+    table_hash(chunks[id as usize / CHUNK][id as usize % CHUNK].path_hash)
 }
 
 impl Arena {
@@ -56,15 +73,20 @@ impl Arena {
             name_length: 0,
             data_length: 0,
         };
-        let mut arena =
-            Arena { chunks: Vec::new(), free: Vec::new(), blocks: Blocks::default(), by_path: HashTable::new() };
+        let mut arena = Arena {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            blocks: Blocks::default(),
+            by_path: Box::new([const { HashTable::new() }; TABLES]),
+            found_by_path: 0,
+        };
         arena.place(root);
         arena
     }
 
     /// Nodes, the root included.
     pub fn len(&self) -> usize {
-        self.by_path.len() + 1
+        self.found_by_path + 1
     }
 
     /// Ids are smaller than this.
@@ -85,7 +107,11 @@ impl Arena {
         if path.len() <= 1 {
             return matches!(path, "" | "/").then_some(NodeId::ROOT);
         }
-        self.by_path.find(table_hash(path_hash(path)), |&id| self.is_at(id, path)).copied()
+        self.find_hashed(path, path_hash(path))
+    }
+
+    fn find_hashed(&self, path: &str, path_hash: u32) -> Option<NodeId> {
+        self.by_path[table_of(path_hash)].find(table_hash(path_hash), |&id| self.is_at(id, path)).copied()
     }
 
     /// Whether the path of `id` is `path`: name by name towards the root. Names hold no `/`.
@@ -117,25 +143,16 @@ impl Arena {
         (node.data_length != NULL_DATA).then_some(bytes)
     }
 
-    /// Replaces the path in `out` by that of the node; the root's is empty.
-    pub fn path_into(&self, id: NodeId, out: &mut String) {
-        let mut line = Vec::new();
-        let mut at = id;
-        while at != NodeId::ROOT {
-            line.push(at);
-            at = self.get(at).parent;
-        }
-        out.clear();
-        for &id in line.iter().rev() {
-            out.push('/');
-            out.push_str(self.name(id));
-        }
-    }
-
     /// The node's path; the root's is empty.
     pub fn path(&self, id: NodeId) -> String {
+        let line = std::iter::successors(Some(id), |&id| self.get(id).parent.some());
+        let mut line: Vec<NodeId> = line.take_while(|&id| id != NodeId::ROOT).collect();
+        line.reverse();
         let mut path = String::new();
-        self.path_into(id, &mut path);
+        for id in line {
+            path.push('/');
+            path.push_str(self.name(id));
+        }
         path
     }
 
@@ -166,7 +183,7 @@ impl Arena {
     pub fn insert(&mut self, path: &str, parent: NodeId, name: &str, data: Option<&[u8]>) -> Option<NodeId> {
         debug_assert!(!name.is_empty() && !name.contains('/'), "{name:?} is no name");
         let path_hash = path_hash(path);
-        if self.by_path.find(table_hash(path_hash), |&id| self.is_at(id, path)).is_some() {
+        if self.find_hashed(path, path_hash).is_some() {
             return None;
         }
         let older = self.get(parent).first_child;
@@ -200,9 +217,8 @@ impl Arena {
         }
         self.get_mut(parent).first_child = id;
         let Arena { by_path, chunks, .. } = self;
-        by_path.insert_unique(table_hash(path_hash), id, |&NodeId(id)| {
-            table_hash(chunks[id as usize / CHUNK][id as usize % CHUNK].path_hash)
-        });
+        by_path[table_of(path_hash)].insert_unique(table_hash(path_hash), id, |&id| hash_of(chunks, id));
+        self.found_by_path += 1;
         Some(id)
     }
 
@@ -235,8 +251,10 @@ impl Arena {
         if let Some(next) = next_sibling.some() {
             self.get_mut(next).previous_sibling = previous_sibling;
         }
-        let entry = self.by_path.find_entry(table_hash(path_hash), |&other| other == id);
-        entry.expect("every node but the root is in the table").remove();
+        let table = &mut self.by_path[table_of(path_hash)];
+        let entry = table.find_entry(table_hash(path_hash), |&other| other == id);
+        entry.expect("every node but the root is in its table").remove();
+        self.found_by_path -= 1;
         let bytes = self.get(id).block_bytes();
         self.blocks.release(block, bytes);
         self.free.push(id);
@@ -268,6 +286,10 @@ impl Arena {
     /// Makes room for `more` further nodes, so that the table does not grow under way.
     pub fn reserve(&mut self, more: usize) {
         let Arena { by_path, chunks, .. } = self;
-        by_path.reserve(more, |&NodeId(id)| table_hash(chunks[id as usize / CHUNK][id as usize % CHUNK].path_hash));
+        // The spread is even, give or take: a little more for each.
+        let more_each = (more + more / 16).div_ceil(TABLES);
+        for table in by_path.iter_mut() {
+            table.reserve(more_each, |&id| hash_of(chunks, id));
+        }
     }
 }

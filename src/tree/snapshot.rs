@@ -124,7 +124,7 @@ impl Cursor {
             out.extend_from_slice(&left[..sent]);
             self.head_sent += sent;
         }
-        let mut path = String::new();
+        let (mut path, mut parent, mut parent_bytes) = (String::new(), NodeId::NONE, 0);
         while out.len() < end
             && let Some(id) = self.next
         {
@@ -132,7 +132,18 @@ impl Cursor {
                 self.next = nodes.arena.behind_subtree(id); // Born since, and all below it too.
                 continue;
             }
-            nodes.arena.path_into(id, &mut path);
+            // Mostly a sibling of the last one: only the name is new.
+            let node = nodes.arena.get(id);
+            if node.parent != parent {
+                parent = node.parent;
+                path = parent.some().map_or_else(String::new, |parent| nodes.arena.path(parent));
+                parent_bytes = path.len();
+            }
+            path.truncate(parent_bytes);
+            if id != NodeId::ROOT {
+                path.push('/');
+                path.push_str(nodes.arena.name(id));
+            }
             match self.changed.remove(&id) {
                 Some(image) => image.write(&path, out),
                 None => {
