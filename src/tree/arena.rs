@@ -21,10 +21,13 @@ pub(super) struct Arena {
     free: Vec<NodeId>,
     blocks: Blocks,
     /// All nodes but the root, by [`path_hash`]: its topmost bits choose the table.
-    by_path: Box<[HashTable<NodeId>; TABLES]>,
+    tables: Box<[Table; TABLES]>,
     /// Nodes in all tables.
     found_by_path: usize,
 }
+
+/// Some of the nodes, by [`table_hash`]. Never iterated.
+type Table = HashTable<NodeId>;
 
 /// Tables that nodes are spread over.
 const TABLES: usize = 256;
@@ -77,7 +80,7 @@ impl Arena {
             chunks: Vec::new(),
             free: Vec::new(),
             blocks: Blocks::default(),
-            by_path: Box::new([const { HashTable::new() }; TABLES]),
+            tables: Box::new([const { Table::new() }; TABLES]),
             found_by_path: 0,
         };
         arena.place(root);
@@ -111,7 +114,7 @@ impl Arena {
     }
 
     fn find_hashed(&self, path: &str, path_hash: u32) -> Option<NodeId> {
-        self.by_path[table_of(path_hash)].find(table_hash(path_hash), |&id| self.is_at(id, path)).copied()
+        self.tables[table_of(path_hash)].find(table_hash(path_hash), |&id| self.is_at(id, path)).copied()
     }
 
     /// Whether the path of `id` is `path`: name by name towards the root. Names hold no `/`.
@@ -216,8 +219,8 @@ impl Arena {
             self.get_mut(older).previous_sibling = id;
         }
         self.get_mut(parent).first_child = id;
-        let Arena { by_path, chunks, .. } = self;
-        by_path[table_of(path_hash)].insert_unique(table_hash(path_hash), id, |&id| hash_of(chunks, id));
+        let Arena { tables, chunks, .. } = self;
+        tables[table_of(path_hash)].insert_unique(table_hash(path_hash), id, |&id| hash_of(chunks, id));
         self.found_by_path += 1;
         Some(id)
     }
@@ -251,7 +254,7 @@ impl Arena {
         if let Some(next) = next_sibling.some() {
             self.get_mut(next).previous_sibling = previous_sibling;
         }
-        let table = &mut self.by_path[table_of(path_hash)];
+        let table = &mut self.tables[table_of(path_hash)];
         let entry = table.find_entry(table_hash(path_hash), |&other| other == id);
         entry.expect("every node but the root is in its table").remove();
         self.found_by_path -= 1;
@@ -285,10 +288,10 @@ impl Arena {
 
     /// Makes room for `more` further nodes, so that the table does not grow under way.
     pub fn reserve(&mut self, more: usize) {
-        let Arena { by_path, chunks, .. } = self;
+        let Arena { tables, chunks, .. } = self;
         // The spread is even, give or take: a little more for each.
         let more_each = (more + more / 16).div_ceil(TABLES);
-        for table in by_path.iter_mut() {
+        for table in tables.iter_mut() {
             table.reserve(more_each, |&id| hash_of(chunks, id));
         }
     }
