@@ -77,6 +77,8 @@ struct Learner {
     /// The oldest proposal it has not acknowledged, and when it was sent.
     awaited: Option<(Zxid, u64)>,
     last_sent: Zxid,
+    /// The highest proposal it has acknowledged on this connection.
+    acked: Zxid,
     /// Commits kept back until UPTODATE: between NEWLEADER and UPTODATE they kill a learner of 3.8 (ZOOKEEPER-4394).
     held: Vec<Zxid>,
 }
@@ -236,6 +238,7 @@ impl Leader {
             last_heard: now.micros,
             awaited: None,
             last_sent: Zxid::ZERO,
+            acked: Zxid::ZERO,
             held: Vec::new(),
         };
         self.learners.insert(link, learner);
@@ -466,28 +469,49 @@ impl Leader {
         if zxid > self.broadcast.last_proposed() {
             return self.drop_learner(link, &format!("it acknowledges {zxid}, which was never proposed"), out);
         }
-        let established = self.is_established();
-        let Some(learner) = self.learners.get_mut(&link) else { return };
         if zxid.counter() == 0 {
-            // The ACK of NEWLEADER; a learner sends it again after UPTODATE. One of another epoch says nothing.
-            if zxid.epoch() == self.epoch && learner.progress == Progress::Synchronizing {
-                learner.progress = Progress::Synced;
-                if established {
-                    Self::send_up_to_date(link, learner, out);
-                } else {
-                    self.try_establish(core, now, db, out);
-                }
-            }
-            return;
+            return self.on_new_leader_ack(core, now, link, zxid, db, out);
         }
+        let Some(learner) = self.learners.get_mut(&link) else { return };
         if learner.awaited.is_some_and(|(awaited, _)| awaited <= zxid) {
-            let next = Zxid(zxid.0 + 1);
-            learner.awaited = (zxid < learner.last_sent).then_some((next, now.micros));
+            learner.awaited = (zxid < learner.last_sent).then(|| (zxid.successor(), now.micros));
         }
-        if let Some(server) = learner.server {
-            let committed = self.broadcast.on_ack(server, zxid);
+        learner.acked = learner.acked.max(zxid);
+        self.count_acks(core, link, out);
+    }
+
+    /// A learner's ACKs count once it has acknowledged NEWLEADER: before that, its currentEpoch may still be an older
+    /// one, and its history could lose an election against one without the proposal (ZOOKEEPER-4685 sends them early).
+    fn count_acks(&mut self, core: &mut Core, link: LinkId, out: &mut Effects) {
+        let Some(learner) = self.learners.get(&link) else { return };
+        if let Some(server) = learner.server.filter(|_| learner.progress >= Progress::Synced) {
+            let committed = self.broadcast.on_ack(server, learner.acked);
             self.commit(core, committed, out);
         }
+    }
+
+    /// The ACK of NEWLEADER; a learner sends it again after UPTODATE. One of another epoch says nothing.
+    fn on_new_leader_ack(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        link: LinkId,
+        zxid: Zxid,
+        db: &Database,
+        out: &mut Effects,
+    ) {
+        let established = self.is_established();
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if zxid.epoch() != self.epoch || learner.progress != Progress::Synchronizing {
+            return;
+        }
+        learner.progress = Progress::Synced;
+        if established {
+            Self::send_up_to_date(link, learner, out);
+        } else {
+            self.try_establish(core, now, db, out);
+        }
+        self.count_acks(core, link, out);
     }
 
     fn send_up_to_date(link: LinkId, learner: &mut Learner, out: &mut Effects) {

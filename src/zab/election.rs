@@ -18,6 +18,9 @@ const RESEND_MIN_MICROS: u64 = 200_000;
 /// `fastleader.maxNotificationInterval`, in microseconds.
 const RESEND_MAX_MICROS: u64 = 60_000_000;
 
+/// No ensemble gets here by elections: a round beyond it is not believed.
+const ROUND_MAX: i64 = i64::MAX / 2;
+
 /// A vote: this server has the newest history I know of. Ordered as ZooKeeper orders votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Vote {
@@ -182,7 +185,7 @@ impl Election {
             }
             return None;
         }
-        if !self.verifier.is_voter(notification.leader) {
+        if !self.verifier.is_voter(notification.leader) || !(0..ROUND_MAX).contains(&notification.election_epoch) {
             return None;
         }
         let ballot = Ballot {
