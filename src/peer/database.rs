@@ -25,6 +25,7 @@ pub struct Database {
     pub(super) sessions: BTreeMap<SessionId, i32>,
     pub(super) last_processed: Zxid,
     serving: Option<Serving>,
+    pub(super) super_digest: Option<String>,
     pub(super) conns: Mutex<Conns>,
     touched: Mutex<BTreeMap<SessionId, i32>>,
     #[cfg(any(test, loom))]
@@ -69,11 +70,18 @@ impl Database {
             sessions: loaded.sessions,
             last_processed: loaded.last_zxid,
             serving: None,
+            super_digest: None,
             conns: Mutex::new(Conns::default()),
             touched: Mutex::new(BTreeMap::new()),
             #[cfg(any(test, loom))]
             faults: super::faults::Faults::default(),
         }
+    }
+
+    /// Whoever authenticates to this id of scheme `digest` passes every check. ZooKeeper:
+    /// `DigestAuthenticationProvider.superDigest`.
+    pub fn set_super_digest(&mut self, id: Option<String>) {
+        self.super_digest = id;
     }
 
     /// The zxid of the last transaction in the tree.

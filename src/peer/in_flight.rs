@@ -24,6 +24,7 @@ pub struct InFlight {
     undo: Vec<(Arc<str>, Option<ChangeRecord>)>,
     /// The tree's digest after everything in flight.
     digest: i64,
+    enforces_quota: bool,
 }
 
 struct ChangeRecord {
@@ -83,7 +84,23 @@ pub(super) struct Mark {
 impl InFlight {
     /// Nothing is in flight: the tree is as `db` has it.
     pub fn new(db: &Database) -> InFlight {
-        InFlight { newest: HashMap::new(), made: VecDeque::new(), undo: Vec::new(), digest: db.tree().digest() }
+        InFlight {
+            newest: HashMap::new(),
+            made: VecDeque::new(),
+            undo: Vec::new(),
+            digest: db.tree().digest(),
+            enforces_quota: false,
+        }
+    }
+
+    /// Whether hard limits of quotas refuse writes. ZooKeeper: `enforceQuota`, off by default.
+    pub fn enforce_quota(&mut self, enforce: bool) {
+        self.enforces_quota = enforce;
+    }
+
+    /// Asked of the committed tree, as ZooKeeper does: what is in flight does not count.
+    pub(super) fn exceeds_quota(&self, tree: &DataTree, path: &str, count_diff: i64, bytes_diff: i64) -> bool {
+        self.enforces_quota && tree.exceeds_quota(path, count_diff, bytes_diff)
     }
 
     /// Forgets what the database has applied: everything up to `up_to`.
@@ -179,8 +196,11 @@ impl InFlight {
     }
 
     /// A request begins: what came before it is not taken back any more.
-    pub(super) fn begin(&mut self) -> Mark {
+    pub(super) fn begin(&mut self, tree: &DataTree) -> Mark {
         self.undo.clear();
+        if self.made.is_empty() {
+            self.digest = tree.digest(); // Where nothing is in flight, the tree itself knows best.
+        }
         Mark { undo: 0, made: self.made.len(), digest: self.digest }
     }
 

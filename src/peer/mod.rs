@@ -4,6 +4,8 @@ mod apply;
 mod auth;
 mod core;
 mod database;
+#[cfg(all(test, not(loom)))]
+mod database_tests;
 #[cfg(any(test, loom))]
 mod faults;
 mod follower;
@@ -11,12 +13,20 @@ mod in_flight;
 pub mod io;
 mod leader;
 mod loader;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod outbox;
 mod prepare;
+#[cfg(all(test, not(loom)))]
+mod prepare_tests;
 mod quorum_peer;
 mod read;
 mod sessions;
+#[cfg(all(test, not(loom)))]
+mod stress_tests;
 mod submit;
+#[cfg(test)]
+mod test_host;
 
 pub use self::core::PeerConfig;
 pub use database::{Database, ServerStats};

@@ -7,7 +7,7 @@
 use super::io::ConnId;
 use crate::jute::{Record, write_string};
 use crate::records::{
-    ConnectResponse, EventType, Id, NOTIFICATION_XID, ReplyHeader, Request, SYNC_CONNECTED, SessionId, Zxid,
+    ConnectResponse, ErrorCode, EventType, Id, NOTIFICATION_XID, ReplyHeader, Request, SYNC_CONNECTED, SessionId, Zxid,
     session_password, write_frame,
 };
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -279,6 +279,27 @@ impl OutboxState {
             header.write(out);
             if err == 0 {
                 body(out);
+            }
+        });
+    }
+
+    /// As [`reply`](OutboxState::reply), for a client with `auth` whose request may fail while its body is written.
+    pub fn try_reply(
+        &mut self,
+        header: ReplyHeader,
+        since_micros: u64,
+        now_micros: u64,
+        body: impl FnOnce(&[Id], &mut Vec<u8>) -> Result<(), ErrorCode>,
+    ) {
+        let ReplyHeader { xid, zxid, .. } = header;
+        self.stats.on_answer(xid, zxid, since_micros, now_micros);
+        let auth = self.auth.clone();
+        self.frame(|out| {
+            let start = out.len();
+            header.write(out);
+            if let Err(error) = body(&auth, out) {
+                out.truncate(start);
+                ReplyHeader { xid, zxid, err: error.code() }.write(out);
             }
         });
     }

@@ -47,7 +47,7 @@ impl InFlight {
         zxid: Zxid,
         time_ms: i64,
     ) -> (TxnBody, Option<TxnDigest>) {
-        let mark = self.begin();
+        let mark = self.begin(db.tree());
         let (&PrepareRequest { session, body, auth, session_check, .. }, tree) = (request, db.tree());
         let mut step = Step { flight: self, tree, session, auth, session_check, zxid, time_ms };
         let error = match step.prepare(body) {
@@ -129,7 +129,7 @@ impl Step<'_> {
             Request::CreateSession(body) => {
                 Ok(TxnBody::CreateSession(CreateSessionTxn { timeout_ms: body.timeout_ms }))
             }
-            Request::CloseSession => Ok(self.close_session()),
+            Request::CloseSession => self.session_check.map(|()| self.close_session()),
             Request::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
             // A lone check is never proposed (3.8.0 goes astray over one); everything else is no write.
             _ => Err(ErrorCode::Unimplemented),
@@ -153,6 +153,10 @@ impl Step<'_> {
         }
         if matches!(parent.owner(), Owner::Ephemeral(_)) {
             return Err(ErrorCode::NoChildrenForEphemerals);
+        }
+        let bytes = node.data.as_ref().map_or(0, Vec::len) as i64;
+        if self.flight.exceeds_quota(self.tree, &path, 1, bytes) {
+            return Err(ErrorCode::QuotaExceeded);
         }
         if parent.stat.cversion == i32::MAX && is_sequential {
             return Err(ErrorCode::BadArguments); // The counter stands still: the number would come again.
@@ -217,6 +221,11 @@ impl Step<'_> {
         let path = full_path(body.path.as_deref())?;
         let mut node = self.existing(path)?;
         self.check_acl(&node, perms::WRITE)?;
+        let len = |data: Option<&[u8]>| data.map_or(0, |data| data.len() as i64);
+        let before = len(self.tree.get(path).and_then(|node| node.data()));
+        if self.flight.exceeds_quota(self.tree, path, 0, len(body.data.as_deref()) - before) {
+            return Err(ErrorCode::QuotaExceeded);
+        }
         let version = next_version(check_version(body.version, node.stat.version)?);
         node.stat.version = version;
         node.stat.mzxid = self.zxid;
@@ -253,7 +262,7 @@ impl Step<'_> {
         if !is_multi_well_formed(multi) {
             return Err(ErrorCode::MarshallingError);
         }
-        let mark = self.flight.begin();
+        let mark = self.flight.begin(self.tree);
         let mut subs = Vec::with_capacity(multi.ops.len());
         for op in &multi.ops {
             match self.multi_op(op) {

@@ -11,12 +11,10 @@ use super::outbox::OutboxState;
 use crate::jute::{Record, write_buffer, write_string};
 use crate::records::{
     ClientInfo, Ephemerals, ErrorCode, EventType, Id, MultiOp, MultiRequest, MultiResponse, MultiResult, PING_XID,
-    PathOnly, PathWatch, ReplyHeader, Request, SetWatches2Request, TotalNumber, WhoAmIReply, Zxid, perms,
+    PathOnly, PathWatch, ReplyHeader, Request, SessionId, SetWatches2Request, SetWatchesRequest, TotalNumber,
+    WhoAmIReply, Zxid, perms,
 };
 use crate::tree::{NodeRef, WatchLists, WatchMode, WatchTable, WatcherId, WatcherType, acl};
-
-/// Writes the body of an answer.
-type Body<'a> = Box<dyn FnOnce(&mut Vec<u8>) + 'a>;
 
 impl Database {
     /// Answers `request`, which was read at `since_micros`.
@@ -32,17 +30,22 @@ impl Database {
         if !self.may_answer(now) {
             return state.close();
         }
-        let xid = if matches!(request, Request::Ping) { PING_XID } else { xid };
-        let answer = self.read(conn, state, request);
-        let (err, body) = match answer {
-            Ok(body) => (0, Some(body)),
-            Err(error) => (error.code(), None),
-        };
-        let header = ReplyHeader { xid, zxid: self.last_processed, err };
-        state.reply(header, since_micros, now.micros, |out| {
-            if let Some(body) = body {
-                body(out);
+        let watcher = WatcherId(conn.0);
+        // Its events come before its reply.
+        let caught_up = match request {
+            Request::SetWatches(body) => {
+                lists_of(body).map(|lists| self.set_watches(watcher, state, body.relative_zxid, &lists))
             }
+            Request::SetWatches2(body) => {
+                lists_of_2(body).map(|lists| self.set_watches(watcher, state, body.relative_zxid, &lists))
+            }
+            _ => Ok(()),
+        };
+        let session = state.session;
+        let xid = if matches!(request, Request::Ping) { PING_XID } else { xid };
+        let header = ReplyHeader { xid, zxid: self.last_processed, err: 0 };
+        state.try_reply(header, since_micros, now.micros, |auth, out| {
+            caught_up.and_then(|()| self.read(watcher, session, auth, request, out))
         });
     }
 
@@ -54,53 +57,50 @@ impl Database {
         self.may_serve(now)
     }
 
-    fn read<'a>(&'a self, conn: ConnId, state: &mut OutboxState, request: &'a Request) -> Result<Body<'a>, ErrorCode> {
-        let watcher = WatcherId(conn.0);
+    /// Writes the body of the answer. What is written before an error does not count.
+    fn read(
+        &self,
+        watcher: WatcherId,
+        session: SessionId,
+        auth: &[Id],
+        request: &Request,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ErrorCode> {
         match request {
             Request::GetData(body) => {
-                let node = self.readable(path(&body.path)?, &state.auth)?;
+                let node = self.readable(path(&body.path)?, auth)?;
                 self.watch(WatchTable::Data, body, watcher);
-                Ok(Box::new(move |out| {
-                    write_buffer(node.data(), out);
-                    node.stat().write(out);
-                }))
+                write_buffer(node.data(), out);
+                node.stat().write(out);
             }
-            Request::Exists(body) => self.exists(body, &state.auth, watcher),
+            Request::Exists(body) => self.exists(body, auth, watcher)?.stat().write(out),
             Request::GetChildren(body) => {
-                let node = self.readable(path(&body.path)?, &state.auth)?;
+                let node = self.readable(path(&body.path)?, auth)?;
                 self.watch(WatchTable::Child, body, watcher);
-                Ok(Box::new(move |out| write_children(&node, out)))
+                write_children(&node, out);
             }
             Request::GetChildren2(body) => {
-                let node = self.readable(path(&body.path)?, &state.auth)?;
+                let node = self.readable(path(&body.path)?, auth)?;
                 self.watch(WatchTable::Child, body, watcher);
-                Ok(Box::new(move |out| {
-                    write_children(&node, out);
-                    node.stat().write(out);
-                }))
+                write_children(&node, out);
+                node.stat().write(out);
             }
-            Request::Ping => Ok(Box::new(|_| {})),
-            Request::GetAcl(body) => self.get_acl(body, &state.auth),
+            Request::Ping | Request::SetWatches(_) | Request::SetWatches2(_) => {}
+            Request::GetAcl(body) => self.get_acl(body, auth, out)?,
             Request::GetAllChildrenNumber(body) => {
                 let path = path(&body.path)?;
-                self.readable(path, &state.auth)?;
+                self.readable(path, auth)?;
                 let total = self.tree.descendant_count(path).ok_or(ErrorCode::NoNode)?;
-                Ok(Box::new(move |out| TotalNumber { total }.write(out)))
+                TotalNumber { total }.write(out);
             }
             Request::GetEphemerals(body) => {
                 let prefix = body.path.as_deref().filter(|prefix| !prefix.trim().is_empty() && *prefix != "/");
-                let all = self.tree.ephemerals(state.session);
+                let all = self.tree.ephemerals(session);
                 let ephemerals = all.filter(|path| prefix.is_none_or(|prefix| path.starts_with(prefix))).collect();
-                Ok(Box::new(move |out| Ephemerals { ephemerals }.write(out)))
+                Ephemerals { ephemerals }.write(out);
             }
-            Request::MultiRead(body) => {
-                let response = self.multi_read(body, &state.auth);
-                Ok(Box::new(move |out| response.write(out)))
-            }
-            Request::WhoAmI => {
-                let reply = WhoAmIReply { client_info: state.auth.iter().map(client_info).collect() };
-                Ok(Box::new(move |out| reply.write(out)))
-            }
+            Request::MultiRead(body) => self.multi_read(body, auth).write(out),
+            Request::WhoAmI => WhoAmIReply { client_info: auth.iter().map(client_info).collect() }.write(out),
             Request::AddWatch(body) => {
                 let mode = match body.mode {
                     0 => WatchMode::Persistent,
@@ -108,61 +108,45 @@ impl Database {
                     _ => return Err(ErrorCode::MarshallingError),
                 };
                 self.watches.add_watch(path(&body.path)?, watcher, mode);
-                Ok(Box::new(|out| 0i32.write(out)))
+                0i32.write(out);
             }
             Request::CheckWatches(body) => {
-                let found = self.watches.contains(WatcherType::from_code(body.kind)?, path(&body.path)?, watcher);
-                found.then(nothing).ok_or(ErrorCode::NoWatcher)
+                let kind = WatcherType::from_code(body.kind)?;
+                found(self.watches.contains(kind, path(&body.path)?, watcher))?;
             }
             Request::RemoveWatches(body) => {
-                let found = self.watches.remove(WatcherType::from_code(body.kind)?, path(&body.path)?, watcher);
-                found.then(nothing).ok_or(ErrorCode::NoWatcher)
-            }
-            Request::SetWatches(body) => {
-                let lists = WatchLists {
-                    data: list(&body.data)?,
-                    exist: list(&body.exist)?,
-                    child: list(&body.child)?,
-                    ..WatchLists::default()
-                };
-                self.set_watches(watcher, state, body.relative_zxid, &lists);
-                Ok(nothing())
-            }
-            Request::SetWatches2(body) => {
-                self.set_watches(watcher, state, body.relative_zxid, &lists_of(body)?);
-                Ok(nothing())
+                let kind = WatcherType::from_code(body.kind)?;
+                found(self.watches.remove(kind, path(&body.path)?, watcher))?;
             }
             _ => unreachable!("operation {} is no read", request.op()),
         }
+        Ok(())
     }
 
     /// The watch is set also where no node is; not where READ is refused.
-    fn exists(&self, body: &PathWatch, auth: &[Id], watcher: WatcherId) -> Result<Body<'_>, ErrorCode> {
+    fn exists(&self, body: &PathWatch, auth: &[Id], watcher: WatcherId) -> Result<NodeRef<'_>, ErrorCode> {
         let path = path(&body.path)?;
         if path.contains('\0') {
             return Err(ErrorCode::BadArguments);
         }
-        let node = match self.readable(path, auth) {
-            Err(ErrorCode::NoNode) => None,
-            found => Some(found?),
-        };
-        self.watch(WatchTable::Data, body, watcher);
-        let stat = node.ok_or(ErrorCode::NoNode)?.stat();
-        Ok(Box::new(move |out| stat.write(out)))
+        let node = self.readable(path, auth);
+        if node.as_ref().err() != Some(&ErrorCode::NoAuth) {
+            self.watch(WatchTable::Data, body, watcher);
+        }
+        node
     }
 
     /// Without ADMIN, what could be used to guess a password is not shown.
-    fn get_acl(&self, body: &PathOnly, auth: &[Id]) -> Result<Body<'_>, ErrorCode> {
+    fn get_acl(&self, body: &PathOnly, auth: &[Id], out: &mut Vec<u8>) -> Result<(), ErrorCode> {
         let node = self.tree.get(path(&body.path)?).ok_or(ErrorCode::NoNode)?;
         if !acl::allows(node.acl(), auth, perms::READ | perms::ADMIN) {
             return Err(ErrorCode::NoAuth);
         }
         let list =
             if acl::allows(node.acl(), auth, perms::ADMIN) { node.acl().to_vec() } else { acl::mask(node.acl()) };
-        Ok(Box::new(move |out| {
-            list.write(out);
-            node.stat().write(out);
-        }))
+        list.write(out);
+        node.stat().write(out);
+        Ok(())
     }
 
     fn multi_read(&self, body: &MultiRequest, auth: &[Id]) -> MultiResponse {
@@ -211,7 +195,12 @@ fn list(list: &Option<Vec<String>>) -> Result<&[String], ErrorCode> {
     list.as_deref().ok_or(ErrorCode::MarshallingError)
 }
 
-fn lists_of(body: &SetWatches2Request) -> Result<WatchLists<'_>, ErrorCode> {
+fn lists_of(body: &SetWatchesRequest) -> Result<WatchLists<'_>, ErrorCode> {
+    let (data, exist, child) = (list(&body.data)?, list(&body.exist)?, list(&body.child)?);
+    Ok(WatchLists { data, exist, child, ..WatchLists::default() })
+}
+
+fn lists_of_2(body: &SetWatches2Request) -> Result<WatchLists<'_>, ErrorCode> {
     Ok(WatchLists {
         data: list(&body.data)?,
         exist: list(&body.exist)?,
@@ -221,8 +210,8 @@ fn lists_of(body: &SetWatches2Request) -> Result<WatchLists<'_>, ErrorCode> {
     })
 }
 
-fn nothing<'a>() -> Body<'a> {
-    Box::new(|_| {})
+fn found(found: bool) -> Result<(), ErrorCode> {
+    if found { Ok(()) } else { Err(ErrorCode::NoWatcher) }
 }
 
 /// The names of the children, as in a getChildren reply.

@@ -110,7 +110,7 @@ impl Database {
     fn authenticate(&self, state: &mut OutboxState, xid: i32, request: Option<Result<Request, DecodeError>>, now: Now) {
         let header = |err| ReplyHeader { xid, zxid: Zxid::ZERO, err };
         match request {
-            Some(Ok(Request::Auth(auth))) => match Verdict::of(&auth, &state.auth) {
+            Some(Ok(Request::Auth(auth))) => match Verdict::of(&auth, &state.auth, self.super_digest.as_deref()) {
                 Verdict::Accepted { ids } => {
                     if let Some(ids) = ids {
                         state.auth = ids;

@@ -1,0 +1,377 @@
+//! What connections get to see beside the recorded conversations: parked requests, ends of connections, bounds.
+
+use super::io::{ConnId, DbOp, Note};
+use super::test_host::{Sent, TestHost, create, create_with, frame, get, sent, set};
+use super::{ConnPhase, OUTPUT_BYTES_MAX, Outbox, WAITING_MAX};
+use crate::jute::{Reader, Record};
+use crate::records::{
+    AuthRequest, ConnectRequest, ConnectResponse, DataStat, ForwardedBody, PathOnly, Request, RequestHeader, SessionId,
+    TxnBody, Zxid, op, session_password,
+};
+use crate::sync::{read, write};
+use std::sync::Arc;
+
+fn xids(sent: &[Sent]) -> Vec<i32> {
+    sent.iter().map(|sent| sent.header().xid).collect()
+}
+
+fn version(sent: &Sent) -> i32 {
+    let Sent::Reply { body, .. } = sent else { panic!("{sent:?} is no reply") };
+    DataStat::read(&mut Reader::new(body)).unwrap().stat.version
+}
+
+fn sync(path: &str) -> Request {
+    Request::Sync(PathOnly { path: Some(path.into()) })
+}
+
+#[test]
+fn reads_wait_behind_their_sessions_writes_only_and_answers_keep_the_order() {
+    let host = TestHost::new();
+    let (one, two) = (host.connect(1), host.connect(2));
+    host.ask(&two, 1, create("/n", 0));
+    let batch = [
+        frame(1, &get("/n", false)),
+        frame(2, &set("/n", b"x")),
+        frame(3, &get("/n", false)),
+        frame(9, &Request::Ping),
+        frame(4, &set("/n", b"y")),
+        frame(5, &get("/n", false)),
+        frame(6, &sync("/s")),
+        frame(7, &get("/n", false)),
+    ];
+    let forward = host.submit(&one, &batch);
+    assert_eq!(forward.iter().map(|request| request.xid).collect::<Vec<_>>(), [2, 4, 6], "writes do not wait");
+    assert_eq!(xids(&sent(&one)), [1]);
+    assert_eq!(xids(&host.ask(&two, 2, get("/n", false))), [2], "other sessions do not wait");
+
+    let proposals = vec![host.prepare(&forward[0]), host.prepare(&forward[1])];
+    host.commit(proposals);
+    let answers = sent(&one);
+    assert_eq!(xids(&answers), [2, 3, -2, 4, 5]);
+    assert_eq!((version(&answers[1]), version(&answers[4])), (1, 2), "each read sees the writes before it");
+    host.perform([DbOp::SyncDone { conn: ConnId(1), xid: 6 }]);
+    assert_eq!(xids(&sent(&one)), [6, 7]);
+}
+
+#[test]
+fn an_event_of_the_own_write_comes_before_its_answer() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    host.ask(&outbox, 1, create("/n", 0));
+    host.ask(&outbox, 2, get("/n", true));
+    let answers = host.ask(&outbox, 3, set("/n", b"x"));
+    assert!(
+        matches!(&answers[0], Sent::Event { zxid, kind: 3, path } if path == "/n" && *zxid == answers[1].header().zxid)
+    );
+    assert_eq!(xids(&answers[1..]), [3]);
+}
+
+#[test]
+fn an_event_is_not_told_to_who_may_not_read_the_node() {
+    let host = TestHost::new();
+    let (one, two) = (host.connect(1), host.connect(2));
+    let exists = Request::Exists(crate::records::PathWatch { path: Some("/secret".into()), watch: true });
+    assert_eq!(host.ask(&one, 1, exists)[0].header().err, -101);
+    let Request::Create(mut body) = create("/secret", 0) else { unreachable!() };
+    body.acl.as_mut().unwrap()[0].perms = 4;
+    host.ask(&two, 1, Request::Create(body));
+    assert_eq!(sent(&one), []);
+}
+
+#[test]
+fn operations_that_are_none_are_refused_in_their_turn_and_end_the_connection() {
+    for op in [op::CHECK, op::DELETE_CONTAINER, op::CREATE_SESSION, op::NOTIFICATION, op::ERROR, 999] {
+        let host = TestHost::new();
+        let outbox = host.connect(1);
+        let mut bad = RequestHeader { xid: 2, op }.to_bytes();
+        bad.extend([0; 64]);
+        let forward = host.submit(&outbox, &[frame(1, &create("/a", 0)), bad, frame(3, &get("/", false))]);
+        host.commit(vec![host.prepare(&forward[0])]);
+        let answers = sent(&outbox);
+        assert_eq!(xids(&answers), [1, 2], "operation {op}");
+        assert_eq!((answers[1].header().zxid, answers[1].header().err), (Zxid::NONE, -6));
+        assert!(outbox.is_closing());
+    }
+}
+
+#[test]
+fn requests_that_cannot_be_decoded_are_answered_and_the_session_goes_on() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    let cut = |op| RequestHeader { xid: 1, op }.to_bytes();
+    for op in [op::CREATE, op::SET_DATA, op::MULTI, op::GET_DATA, op::SET_WATCHES2] {
+        assert!(host.submit(&outbox, &[cut(op)]).is_empty(), "nothing is proposed");
+        assert_eq!(sent(&outbox)[0].header().err, -5);
+    }
+    assert!(host.submit(&outbox, &[vec![0, 0, 0]]).is_empty());
+    assert!(outbox.is_closing(), "without a header there is nothing to answer");
+}
+
+#[test]
+fn auth_is_answered_at_once_and_counts_for_what_comes_after_it() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    let auth = |scheme: &str| {
+        let (scheme, auth) = (Some(scheme.to_owned()), Some(b"user:pass".to_vec()));
+        frame(-4, &Request::Auth(AuthRequest { kind: 0, scheme, auth }))
+    };
+    let forward = host.submit(&outbox, &[frame(1, &create("/a", 0)), auth("digest"), frame(2, &create("/b", 0))]);
+    assert_eq!(xids(&sent(&outbox)), [-4], "it overtakes");
+    let schemes = |at: usize| forward[at].auth.iter().map(|id| id.scheme.as_str()).collect::<Vec<_>>();
+    assert_eq!((schemes(0), schemes(1)), (vec!["ip"], vec!["ip", "digest"]));
+    host.submit(&outbox, &[auth("nonsense")]);
+    let refusal = sent(&outbox);
+    assert_eq!((refusal[0].header().err, refusal[0].header().zxid), (-115, Zxid::ZERO));
+    assert!(outbox.is_closing());
+}
+
+#[test]
+fn a_moved_sessions_write_ends_the_connection_without_an_answer() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    let forward = host.submit(&outbox, &[frame(1, &create("/a", 0)), frame(2, &get("/", false))]);
+    let mut proposal = host.prepare(&forward[0]);
+    let mut txn = (*proposal.txn).clone();
+    (txn.body, txn.digest) = (TxnBody::Error(crate::records::ErrorTxn { err: -118 }), None);
+    proposal.txn = Arc::new(txn);
+    host.perform([DbOp::Commit(proposal)]);
+    assert_eq!((sent(&outbox), outbox.is_closing()), (vec![], true));
+}
+
+#[test]
+fn an_expired_session_ends_silently_and_a_closed_one_with_an_answer() {
+    let host = TestHost::new();
+    let (one, two) = (host.connect(1), host.connect(2));
+    host.commit(vec![host.propose(SessionId(1), 0, Request::CloseSession)]);
+    assert_eq!((sent(&one), one.is_closing()), (vec![], true));
+    let answers = host.ask(&two, 0, Request::CloseSession);
+    assert_eq!((xids(&answers), two.is_closing()), (vec![0], true));
+    assert!(read(&host.db).sessions().is_empty());
+}
+
+#[test]
+fn a_commit_of_a_former_connection_answers_nothing_of_the_new_one() {
+    let host = TestHost::new();
+    let former = host.connect(1);
+    let lost = host.submit(&former, &[frame(5, &create("/a", 0))]);
+    let outbox = Outbox::new(ConnId(7), [127, 0, 0, 1].into());
+    read(&host.db).attach(outbox.clone());
+    let (conn, session) = (ConnId(7), SessionId(1));
+    host.perform([
+        DbOp::BindSession { conn, session, timeout_ms: 4000 },
+        DbOp::SessionRenewed { conn, session, valid: true },
+    ]);
+    assert!(former.is_closing(), "a session has one connection");
+    outbox.take(&mut Vec::new());
+    let forward = host.submit(&outbox, &[frame(6, &create("/b", 0)), frame(7, &get("/b", false))]);
+    host.commit(vec![host.prepare(&lost[0])]);
+    assert_eq!(sent(&outbox), []);
+    host.commit(vec![host.prepare(&forward[0])]);
+    assert_eq!(xids(&sent(&outbox)), [6, 7]);
+}
+
+/// What a client gets for its connect request.
+fn connect(host: &TestHost, number: u64, request: &ConnectRequest) -> (Arc<Outbox>, Option<ConnectRequest>) {
+    let outbox = Outbox::new(ConnId(number), [127, 0, 0, 1].into());
+    let db = read(&host.db);
+    db.attach(outbox.clone());
+    let request = db.connect(&outbox, &request.to_bytes(), host.now());
+    (outbox, request)
+}
+
+fn connect_request() -> ConnectRequest {
+    ConnectRequest {
+        protocol_version: 0,
+        last_zxid_seen: Zxid(0),
+        timeout_ms: 5000,
+        session: SessionId(0),
+        password: None,
+        read_only: None,
+    }
+}
+
+fn response(outbox: &Outbox) -> ConnectResponse {
+    let mut bytes = Vec::new();
+    outbox.take(&mut bytes);
+    ConnectResponse::from_bytes(&bytes[4..]).unwrap()
+}
+
+#[test]
+fn the_connect_response_has_the_read_only_byte_only_if_asked() {
+    for read_only in [None, Some(true), Some(false)] {
+        let host = TestHost::new();
+        let (outbox, request) = connect(&host, 1, &ConnectRequest { read_only, ..connect_request() });
+        assert!(request.is_some());
+        let (conn, session) = (ConnId(1), SessionId(0x100));
+        host.perform([
+            DbOp::BindSession { conn, session, timeout_ms: 4000 },
+            DbOp::SessionRenewed { conn, session, valid: true },
+        ]);
+        let response = response(&outbox);
+        assert_eq!((response.timeout_ms, response.session), (4000, session));
+        assert_eq!(response.password, session_password(session));
+        assert_eq!(response.read_only, read_only.map(|_| false));
+        assert_eq!(outbox.phase(), ConnPhase::Open);
+    }
+}
+
+#[test]
+fn a_refused_session_gets_the_zero_response_and_the_end() {
+    let host = TestHost::new();
+    let (outbox, _) = connect(&host, 1, &connect_request());
+    let (conn, session) = (ConnId(1), SessionId(9));
+    host.perform([
+        DbOp::BindSession { conn, session, timeout_ms: 4000 },
+        DbOp::SessionRenewed { conn, session, valid: false },
+    ]);
+    assert_eq!(response(&outbox), ConnectResponse::refused(None));
+    assert!(outbox.is_closing());
+}
+
+#[test]
+fn who_has_seen_a_newer_state_or_comes_when_nothing_is_served_is_closed_without_a_word() {
+    let host = TestHost::new();
+    let ahead = ConnectRequest { last_zxid_seen: Zxid(1), ..connect_request() };
+    let (outbox, request) = connect(&host, 1, &ahead);
+    assert_eq!((request, sent(&outbox), outbox.is_closing()), (None, vec![], true));
+    host.perform([DbOp::StopServing]);
+    let (outbox, request) = connect(&host, 2, &connect_request());
+    assert_eq!((request, sent(&outbox), outbox.is_closing()), (None, vec![], true));
+}
+
+#[test]
+fn frames_behind_the_connect_request_are_left_for_later() {
+    let host = TestHost::new();
+    let (outbox, _) = connect(&host, 1, &connect_request());
+    let ping = frame(-2, &Request::Ping);
+    assert_eq!(read(&host.db).submit(&outbox, &[&ping], host.now(), &mut Vec::new()), 0);
+}
+
+#[test]
+fn the_end_of_a_role_drops_what_is_parked_and_takes_the_watches() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    host.ask(&outbox, 1, create("/n", 0));
+    host.ask(&outbox, 2, get("/n", true));
+    let forward = host.submit(&outbox, &[frame(3, &set("/n", b"x")), frame(4, &get("/n", false))]);
+    host.perform([DbOp::StopServing]);
+    host.commit(vec![host.prepare(&forward[0])]);
+    assert_eq!((sent(&outbox), outbox.is_closing()), (vec![], true));
+    assert_eq!(read(&host.db).stats().watches.data, 0);
+}
+
+#[test]
+fn a_parked_read_is_not_answered_after_the_lease() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    let forward = host.submit(&outbox, &[frame(1, &create("/n", 0)), frame(2, &get("/n", false))]);
+    host.clock.store(1_000_000, crate::sync::atomic::Ordering::SeqCst);
+    host.commit(vec![host.prepare(&forward[0])]);
+    assert_eq!((xids(&sent(&outbox)), outbox.is_closing()), (vec![1], true));
+    host.perform([DbOp::ExtendLease { until_micros: 2_000_000 }]);
+    assert!(read(&host.db).may_serve(host.now()));
+}
+
+#[test]
+fn no_request_is_taken_from_a_connection_with_too_many_without_an_answer() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    let one = frame(1, &create("/n", 0));
+    let frames = vec![one.as_slice(); WAITING_MAX + 5];
+    let db = read(&host.db);
+    let mut forward = Vec::new();
+    assert_eq!(db.submit(&outbox, &frames, host.now(), &mut forward), WAITING_MAX);
+    assert_eq!((forward.len(), db.stats().outstanding), (WAITING_MAX, WAITING_MAX));
+    let big = frame(1, &create_with("/n", &vec![0; 1_000_000], 0));
+    let outbox = {
+        drop(db);
+        host.connect(2)
+    };
+    assert_eq!(read(&host.db).submit(&outbox, &[big.as_slice(); 20], host.now(), &mut forward), 5, "4 MiB and one");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_disconnected_not_robbed_of_one() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    host.ask(&outbox, 1, create_with("/big", &vec![0; 1_000_000], 0));
+    let read_big = frame(3, &get("/big", false));
+    let taken = read(&host.db).submit(&outbox, &[read_big.as_slice(); 50], host.now(), &mut Vec::new());
+    assert_eq!(taken, 2, "beyond 1 MiB the others wait");
+    // Parked reads cannot wait: their moment is now.
+    let outbox = host.connect(2);
+    let mut batch = vec![frame(2, &create("/n", 0))];
+    batch.extend(vec![read_big; 50]);
+    let forward = host.submit(&outbox, &batch);
+    host.commit(vec![host.prepare(&forward[0])]);
+    let mut bytes = Vec::new();
+    assert!(outbox.take(&mut bytes), "the connection is closed");
+    assert!(bytes.len() <= OUTPUT_BYTES_MAX + 1_000_200);
+}
+
+#[test]
+fn a_dirty_outbox_is_told_once_until_it_is_taken_from() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    host.ask(&outbox, 1, create("/n", 0));
+    let add = Request::AddWatch(crate::records::AddWatchRequest { path: Some("/n".into()), mode: 0 });
+    host.ask(&outbox, 2, add);
+    let proposals: Vec<DbOp> = (0..3).map(|_| DbOp::Commit(host.propose(SessionId(5), 0, set("/n", b"")))).collect();
+    let mut dirty = Vec::new();
+    write(&host.db).perform(host.now(), proposals, &mut dirty, &mut Vec::new());
+    assert_eq!(dirty.iter().map(|outbox| outbox.conn()).collect::<Vec<_>>(), [ConnId(1)]);
+    assert_eq!(sent(&outbox).len(), 3);
+    let proposals = [DbOp::Commit(host.propose(SessionId(5), 0, set("/n", b"")))];
+    write(&host.db).perform(host.now(), proposals, &mut dirty, &mut Vec::new());
+    assert_eq!(dirty.len(), 2);
+}
+
+#[test]
+fn a_digest_that_is_not_ours_is_reported() {
+    let host = TestHost::new();
+    let mut proposal = host.propose(SessionId(1), 1, create("/a", 0));
+    let mut txn = (*proposal.txn).clone();
+    txn.digest.as_mut().unwrap().digest += 1;
+    proposal.txn = Arc::new(txn);
+    let mut notes = Vec::new();
+    write(&host.db).perform(host.now(), [DbOp::Commit(proposal)], &mut Vec::new(), &mut notes);
+    let zxid = Zxid(1);
+    assert!(
+        matches!(notes[..], [Note::DigestMismatch { zxid: at, expected, actual }] if at == zxid && expected == actual + 1)
+    );
+}
+
+#[test]
+fn requests_touch_their_session_when_they_arrive_even_if_they_wait() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    host.submit(&outbox, &[frame(1, &create("/n", 0))]);
+    read(&host.db).touched();
+    host.submit(&outbox, &[frame(-2, &Request::Ping)]);
+    assert_eq!(sent(&outbox), [], "the ping waits for its turn");
+    let touched = read(&host.db).touched();
+    assert_eq!(
+        touched.iter().map(|each| (each.session, each.timeout_ms)).collect::<Vec<_>>(),
+        [(SessionId(1), 10_000)]
+    );
+    assert!(read(&host.db).touched().is_empty());
+}
+
+#[test]
+fn figures_count_frames_latencies_and_what_has_ended() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    let forward = host.submit(&outbox, &[frame(1, &create("/n", 0)), frame(2, &get("/n", false))]);
+    host.clock.store(3_001, crate::sync::atomic::Ordering::SeqCst);
+    host.commit(vec![host.prepare(&forward[0])]);
+    assert!(matches!(&forward[0].body, ForwardedBody::Request(Request::Create(_))));
+    let info = outbox.info();
+    assert_eq!((info.session, info.waiting, info.stats.last_xid), (SessionId(1), 0, 2));
+    read(&host.db).detach(ConnId(1));
+    let stats = read(&host.db).stats();
+    assert_eq!((stats.connections, stats.total.received, stats.total.answered), (0, 2, 2));
+    assert_eq!((stats.total.latency_min_micros, stats.total.latency_max_micros), (3_000, 3_000));
+    assert_eq!(stats.last_processed, Zxid(2));
+    read(&host.db).reset_stats();
+    assert_eq!(read(&host.db).stats().total.answered, 0);
+}
