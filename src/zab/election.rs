@@ -18,7 +18,8 @@ const RESEND_MIN_MICROS: u64 = 200_000;
 /// `fastleader.maxNotificationInterval`, in microseconds.
 const RESEND_MAX_MICROS: u64 = 60_000_000;
 
-/// No ensemble gets here by elections: a round beyond it is not believed.
+/// No ensemble gets here by elections: a round beyond it is not believed. (-1 is what ZooKeeper says after a
+/// reconfiguration.)
 const ROUND_MAX: i64 = i64::MAX / 2;
 
 /// A vote: this server has the newest history I know of. Ordered as ZooKeeper orders votes.
@@ -185,7 +186,7 @@ impl Election {
             }
             return None;
         }
-        if !self.verifier.is_voter(notification.leader) || !(0..ROUND_MAX).contains(&notification.election_epoch) {
+        if !self.verifier.is_voter(notification.leader) || !(-1..ROUND_MAX).contains(&notification.election_epoch) {
             return None;
         }
         let ballot = Ballot {
