@@ -63,7 +63,7 @@ impl Database {
         let Some(outbox) = self.owner(txn.session) else { return };
         let mut state = outbox.lock();
         match &txn.body {
-            TxnBody::CreateSession(_) => state.open(),
+            TxnBody::CreateSession(_) => state.open_if_connecting(),
             TxnBody::CloseSession { .. } => {
                 // An expiry has no request to answer: the connection just ends.
                 if let Some(Waiting { xid, since_micros, what: What::Write { op: op::CLOSE_SESSION, .. }, .. }) =

@@ -6,6 +6,9 @@ use crate::records::{AuthRequest, Id};
 use crate::tree::acl::digest_id;
 use std::sync::Arc;
 
+/// Ids of one connection at most: each write carries them all.
+const IDS_MAX: usize = 256;
+
 pub(super) enum Verdict {
     /// `ids`: the new list, if it has changed.
     Accepted {
@@ -27,6 +30,9 @@ impl Verdict {
                 let superuser = (super_digest == Some(id.id.as_str())).then(|| Id::new("super", ""));
                 let is_new = |id: &Id| !ids.contains(id);
                 let new: Vec<Id> = [superuser, Some(id)].into_iter().flatten().filter(is_new).collect();
+                if ids.len() + new.len() > IDS_MAX {
+                    return Verdict::Refused;
+                }
                 let grows = !new.is_empty();
                 Verdict::Accepted { ids: grows.then(|| ids.iter().cloned().chain(new).collect()) }
             }

@@ -26,6 +26,7 @@ pub struct Database {
     pub(super) last_processed: Zxid,
     serving: Option<Serving>,
     pub(super) super_digest: Option<String>,
+    installs: u64,
     pub(super) conns: Mutex<Conns>,
     touched: Mutex<BTreeMap<SessionId, i32>>,
     #[cfg(any(test, loom))]
@@ -71,6 +72,7 @@ impl Database {
             last_processed: loaded.last_zxid,
             serving: None,
             super_digest: None,
+            installs: 0,
             conns: Mutex::new(Conns::default()),
             touched: Mutex::new(BTreeMap::new()),
             #[cfg(any(test, loom))]
@@ -122,7 +124,11 @@ impl Database {
                 DbOp::SyncDone { conn, xid } => self.finish_sync(now, conn, xid, dirty),
                 DbOp::BindSession { conn, session, timeout_ms } => self.bind_session(conn, session, timeout_ms, dirty),
                 DbOp::SessionRenewed { conn, session, valid } => self.with_conn(conn, dirty, |state| {
-                    if valid && state.session == session { state.open() } else { state.refuse() }
+                    if state.session != session || !valid {
+                        state.refuse();
+                    } else {
+                        state.open_if_connecting();
+                    }
                 }),
                 DbOp::RefuseSession { conn } => self.with_conn(conn, dirty, |state| state.refuse()),
                 DbOp::CloseConn { conn } => self.with_conn(conn, dirty, |state| state.close()),
@@ -134,7 +140,7 @@ impl Database {
                 DbOp::Serve(serving) => self.serving = Some(serving),
                 DbOp::ExtendLease { until_micros } => {
                     if let Some(serving) = &mut self.serving {
-                        serving.until_micros = until_micros;
+                        serving.until_micros = serving.until_micros.max(until_micros);
                     }
                 }
                 DbOp::StopServing => self.stop_serving(dirty),
@@ -191,6 +197,11 @@ impl Database {
 
     pub(super) fn touch(&self, session: SessionId, timeout_ms: i32) {
         lock(&self.touched).insert(session, timeout_ms);
+    }
+
+    /// How often the tree was replaced ([`DbOp::Install`]): a snapshot begun before has no tree any more.
+    pub fn installs(&self) -> u64 {
+        self.installs
     }
 
     /// Begins a snapshot at [`last_processed`](Database::last_processed). `None`: too many are under way.
@@ -302,6 +313,7 @@ impl Database {
 
     fn install(&mut self, loaded: Loaded) {
         assert!(self.serving.is_none(), "the tree is replaced while it is served");
+        self.installs += 1;
         self.tree = loaded.tree;
         self.sessions = loaded.sessions;
         self.last_processed = loaded.last_zxid;

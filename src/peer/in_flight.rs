@@ -25,6 +25,7 @@ pub struct InFlight {
     /// The tree's digest after everything in flight.
     digest: i64,
     enforces_quota: bool,
+    open_acl: Arc<[Acl]>,
 }
 
 struct ChangeRecord {
@@ -90,6 +91,7 @@ impl InFlight {
             undo: Vec::new(),
             digest: db.tree().digest(),
             enforces_quota: false,
+            open_acl: Arc::new([Acl::open()]),
         }
     }
 
@@ -118,6 +120,11 @@ impl InFlight {
     /// Whether nothing is in flight.
     pub fn is_empty(&self) -> bool {
         self.made.is_empty()
+    }
+
+    /// A list that records can share; for the open one, which nearly all nodes have, nothing is allocated.
+    pub(super) fn share(&self, acl: &[Acl]) -> Arc<[Acl]> {
+        if *acl == *self.open_acl { self.open_acl.clone() } else { acl.into() }
     }
 
     /// The digest after everything in flight, as transactions carry it.

@@ -315,8 +315,11 @@ impl OutboxState {
         });
     }
 
-    /// The session is open: appends the connect response.
-    pub fn open(&mut self) {
+    /// The session is open: appends the connect response. Only once.
+    pub fn open_if_connecting(&mut self) {
+        if self.phase != ConnPhase::Connecting {
+            return;
+        }
         let response = ConnectResponse {
             protocol_version: 0,
             timeout_ms: self.timeout_ms,
@@ -325,9 +328,7 @@ impl OutboxState {
             read_only: self.asked_read_only.then_some(false),
         };
         self.frame(|out| response.write(out));
-        if self.phase == ConnPhase::Connecting {
-            self.phase = ConnPhase::Open;
-        }
+        self.phase = ConnPhase::Open;
     }
 
     /// There is no such session: appends the zero response, and ends.

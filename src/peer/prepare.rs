@@ -19,7 +19,6 @@ use crate::records::{
     validate_path,
 };
 use crate::tree::{DataTree, acl};
-use std::sync::Arc;
 
 /// A request at the leader.
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +141,7 @@ impl Step<'_> {
         self.session_check?;
         let path = node.path.as_deref().ok_or(ErrorCode::BadArguments)?;
         let parent_path = loose_parent(path)?;
-        let acl: Arc<[Acl]> = acl::fix_up(node.acl.as_deref(), self.auth)?.into();
+        let acl = acl::fix_up(node.acl.as_deref(), self.auth)?;
         let parent = self.existing(parent_path)?;
         self.check_acl(&parent, perms::CREATE)?;
 
@@ -169,10 +168,10 @@ impl Step<'_> {
             _ => Owner::Persistent,
         };
         let parent_cversion = self.add_child(parent_path, parent);
-        let created = FutureNode::created(self.zxid, self.time_ms, owner, acl.clone());
+        let created = FutureNode::created(self.zxid, self.time_ms, owner, self.flight.share(&acl));
         self.flight.put(self.tree, self.zxid, &path, created, Data::New(node.data.as_deref()));
 
-        let (data, acl) = (node.data.clone(), acl.to_vec());
+        let data = node.data.clone();
         Ok(match kind {
             CreateKind::Create => {
                 TxnBody::Create(CreateTxn { path, data, acl, ephemeral: is_ephemeral, parent_cversion })
@@ -242,7 +241,7 @@ impl Step<'_> {
         self.check_acl(&node, perms::ADMIN)?;
         let version = next_version(check_version(version, node.stat.aversion)?);
         node.stat.aversion = version;
-        node.acl = acl.as_slice().into();
+        node.acl = self.flight.share(&acl);
         self.flight.put(self.tree, self.zxid, path, node, Data::Same);
         Ok(TxnBody::SetAcl(SetAclTxn { path: path.to_owned(), acl, version }))
     }
