@@ -427,13 +427,18 @@ impl Leader {
 
     /// Sends a learner what it lacks, then NEWLEADER; from here on it gets every proposal.
     fn synchronize(&mut self, core: &Core, now: Now, link: LinkId, out: &mut Effects) {
+        let established = self.is_established();
         let Some(learner) = self.learners.get_mut(&link) else { return };
-        let last = core.last_committed;
+        // Before the epoch is established our history ends with a transaction, not with the epoch's beginning that
+        // a former role may have shown to clients.
+        let last = if established { core.last_committed } else { core.last_logged };
         let plan = core.recent.plan_sync(learner.last_logged, last);
         let (how, packet, missing, mut sent) = match plan {
             SyncPlan::Diff { to, missing } => ("DIFF", QuorumPacket::Diff { zxid: to }, missing, learner.last_logged),
             SyncPlan::Trunc { to, missing } => ("TRUNC", QuorumPacket::Trunc { zxid: to }, missing, to),
-            SyncPlan::Snap => ("SNAP", QuorumPacket::Snap { zxid: last }, Vec::new(), last),
+            SyncPlan::Snap => {
+                ("SNAP", QuorumPacket::Snap { zxid: core.last_committed }, Vec::new(), core.last_committed)
+            }
         };
         if let Some(learner) = learner.server {
             let peer_last = self.learners[&link].last_logged;
@@ -441,7 +446,7 @@ impl Leader {
         }
         out.send(link, packet);
         if how == "SNAP" {
-            out.links.push(LinkOp::StreamSnapshot { link, zxid: last });
+            out.links.push(LinkOp::StreamSnapshot { link, zxid: core.last_committed });
         }
         for Proposal { txn, bytes } in missing {
             sent = txn.zxid;
