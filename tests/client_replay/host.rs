@@ -18,6 +18,7 @@ pub struct Host {
     in_flight: InFlight,
     last_zxid: Zxid,
     next_session: i64,
+    next_conn: u64,
     now_ms: u64,
     conns: BTreeMap<String, Conn>,
     /// When each session ends unless something is heard of it, ms.
@@ -43,6 +44,7 @@ impl Host {
             in_flight,
             last_zxid: Zxid::ZERO,
             next_session: 0x0100_0014_c6a1_0000,
+            next_conn: 0,
             now_ms: 1_700_000_000_000,
             conns: BTreeMap::new(),
             deadlines: BTreeMap::new(),
@@ -61,7 +63,8 @@ impl Host {
     }
 
     pub fn open(&mut self, name: &str) {
-        let outbox = Outbox::new(ConnId(self.conns.len() as u64 + 1), [127, 0, 0, 1].into());
+        self.next_conn += 1;
+        let outbox = Outbox::new(ConnId(self.next_conn), [127, 0, 0, 1].into());
         self.db.attach(outbox.clone());
         self.conns.insert(name.to_owned(), Conn { outbox, is_closed: false });
     }
@@ -69,6 +72,11 @@ impl Host {
     /// All that has been closed by this server so far.
     pub fn closed(&self) -> BTreeSet<String> {
         self.conns.iter().filter(|(_, conn)| conn.is_closed).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Keeps only what is open; long runs make many connections.
+    pub fn forget_closed(&mut self) {
+        self.conns.retain(|_, conn| !conn.is_closed);
     }
 
     /// What one segment brought.

@@ -3,6 +3,7 @@
 
 mod exceptions;
 mod host;
+mod mutated;
 mod vectors;
 
 use exceptions::{Instead, SKIPPED_SCENARIOS, exception};
