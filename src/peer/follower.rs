@@ -396,9 +396,10 @@ impl Follower {
         if collecting && self.staged.as_ref().is_some_and(|(snapshot, _)| zxid <= *snapshot) {
             return Ok(()); // The snapshot holds it already.
         }
-        let follows = zxid.0 == self.last_received.0.wrapping_add(1) || zxid.epoch() > self.last_received.epoch();
+        let last = self.last_received;
+        let follows = zxid > last && (zxid.0 - 1 == last.0 || zxid.epoch() > last.epoch());
         if !follows {
-            return Err(Leave::because(format!("proposal {zxid} does not follow {}", self.last_received)));
+            return Err(Leave::because(format!("proposal {zxid} does not follow {last}")));
         }
         let txn = Txn::from_bytes(&bytes)
             .map_err(|error| Leave::because(format!("proposal {zxid} of the leader is malformed: {error}")))?;

@@ -71,3 +71,56 @@ pub struct Connection {
     /// Requests that are not answered yet: xid and operation.
     pub waiting: Vec<(i32, i32)>,
 }
+
+/// Numbers that lie as lengths and counts.
+pub const LIES: [i32; 8] = [-1, -2, 0, 1, 0xff_fff, 0x10_0000, i32::MAX, i32::MIN];
+
+/// SplitMix64: the same mutations in each run.
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// A number below `bound`; 0 if there is none.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound.max(1) as u64) as usize
+    }
+}
+
+impl Dice {
+    /// True once in `times`.
+    pub fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    /// One of `items`.
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len())]
+    }
+}
+
+/// `frame` with a bit, a length, an end or a middle of its own or of `other` that is not what it was.
+pub fn mutated(frame: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = frame.to_vec();
+    for _ in 0..=dice.below(3) {
+        let at = dice.below(bytes.len());
+        match dice.below(6) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << dice.below(8),
+            1 => bytes.truncate(at),
+            2 if at + 4 <= bytes.len() => {
+                let lie = LIES[dice.below(LIES.len())];
+                bytes[at..at + 4].copy_from_slice(&lie.to_be_bytes());
+            }
+            3 => bytes.splice(at..at, (0..dice.below(9)).map(|i| i as u8)).for_each(drop),
+            4 => bytes.truncate(bytes.len() - dice.below(bytes.len().min(9))),
+            _ => {
+                let tail = &other[dice.below(other.len())..];
+                bytes.truncate(at);
+                bytes.extend_from_slice(tail);
+            }
+        }
+    }
+    bytes
+}
