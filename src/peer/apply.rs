@@ -62,6 +62,7 @@ impl Database {
     fn answer_owner(&self, now: Now, txn: &Txn, result: &TxnResult<'_>, dirty: &mut Vec<Arc<Outbox>>) {
         let Some(outbox) = self.owner(txn.session) else { return };
         let mut state = outbox.lock();
+        let is_own = txn.zxid > state.answers_after;
         match &txn.body {
             TxnBody::CreateSession(_) => state.open_if_connecting(),
             TxnBody::CloseSession { .. } => {
@@ -69,6 +70,7 @@ impl Database {
                 if let Some(Waiting { xid, since_micros, what: What::Write { op: op::CLOSE_SESSION, .. }, .. }) =
                     state.first_waiting()
                     && *xid == txn.cxid
+                    && is_own
                 {
                     let (header, since) = (ReplyHeader { xid: *xid, zxid: txn.zxid, err: 0 }, *since_micros);
                     state.reply(header, since, now.micros, |_| {});
@@ -77,7 +79,7 @@ impl Database {
             }
             _ => {
                 let Some(Waiting { xid, what: What::Write { .. }, .. }) = state.first_waiting() else { return };
-                if *xid != txn.cxid {
+                if *xid != txn.cxid || !is_own {
                     return; // Of a former connection of this session.
                 }
                 self.answer_write(now, outbox.conn(), &mut state, txn, result);

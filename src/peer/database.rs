@@ -123,10 +123,11 @@ impl Database {
                 DbOp::Commit(proposal) => self.commit(now, &proposal, dirty, notes),
                 DbOp::SyncDone { conn, xid } => self.finish_sync(now, conn, xid, dirty),
                 DbOp::BindSession { conn, session, timeout_ms } => self.bind_session(conn, session, timeout_ms, dirty),
-                DbOp::SessionRenewed { conn, session, valid } => self.with_conn(conn, dirty, |state| {
+                DbOp::SessionRenewed { conn, session, valid, after } => self.with_conn(conn, dirty, |state| {
                     if state.session != session || !valid {
                         state.refuse();
                     } else {
+                        state.answers_after = after;
                         state.open_if_connecting();
                     }
                 }),

@@ -159,7 +159,7 @@ fn a_commit_of_a_former_connection_answers_nothing_of_the_new_one() {
     let (conn, session) = (ConnId(7), SessionId(1));
     host.perform([
         DbOp::BindSession { conn, session, timeout_ms: 4000 },
-        DbOp::SessionRenewed { conn, session, valid: true },
+        DbOp::SessionRenewed { conn, session, valid: true, after: Zxid::NONE },
     ]);
     assert!(former.is_closing(), "a session has one connection");
     outbox.take(&mut Vec::new());
@@ -205,7 +205,7 @@ fn the_connect_response_has_the_read_only_byte_only_if_asked() {
         let (conn, session) = (ConnId(1), SessionId(0x100));
         host.perform([
             DbOp::BindSession { conn, session, timeout_ms: 4000 },
-            DbOp::SessionRenewed { conn, session, valid: true },
+            DbOp::SessionRenewed { conn, session, valid: true, after: Zxid::NONE },
         ]);
         let response = response(&outbox);
         assert_eq!((response.timeout_ms, response.session), (4000, session));
@@ -222,7 +222,7 @@ fn a_refused_session_gets_the_zero_response_and_the_end() {
     let (conn, session) = (ConnId(1), SessionId(9));
     host.perform([
         DbOp::BindSession { conn, session, timeout_ms: 4000 },
-        DbOp::SessionRenewed { conn, session, valid: false },
+        DbOp::SessionRenewed { conn, session, valid: false, after: Zxid::NONE },
     ]);
     assert_eq!(response(&outbox), ConnectResponse::refused(None));
     assert!(outbox.is_closing());

@@ -559,7 +559,7 @@ impl Follower {
     fn on_revalidated(&mut self, session: SessionId, valid: bool, out: &mut Effects) -> Result<(), Leave> {
         let asked = self.renewals.iter().position(|(_, waiting)| *waiting == session);
         if let Some((conn, session)) = asked.and_then(|index| self.renewals.remove(index)) {
-            out.db.push(DbOp::SessionRenewed { conn, session, valid });
+            out.db.push(DbOp::SessionRenewed { conn, session, valid, after: self.last_received });
         }
         Ok(())
     }

@@ -119,7 +119,9 @@ pub enum DbOp {
     /// same session on this server is closed.
     BindSession { conn: ConnId, session: SessionId, timeout_ms: i32 },
     /// The renewal of the session that was bound is decided: the connect response, or the refusal and the end.
-    SessionRenewed { conn: ConnId, session: SessionId, valid: bool },
+    /// Transactions up to `after` were asked for by a former connection, even where their xids come again: they
+    /// answer nothing on this one.
+    SessionRenewed { conn: ConnId, session: SessionId, valid: bool, after: Zxid },
     /// Refuse the connect request with the zero response ("expired"), then close.
     RefuseSession { conn: ConnId },
     /// Close the connection, after what is in its outbox, without another frame.

@@ -728,7 +728,7 @@ impl Leader {
         out: &mut Effects,
     ) {
         let valid = self.sessions.renew(now.micros, session, timeout_ms, core.my_id());
-        out.db.push(DbOp::SessionRenewed { conn, session, valid });
+        out.db.push(DbOp::SessionRenewed { conn, session, valid, after: self.broadcast.last_proposed() });
     }
 
     // ----- Time -----

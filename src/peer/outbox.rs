@@ -53,6 +53,8 @@ pub(super) struct OutboxState {
     pub timeout_ms: i32,
     /// Whether the connect request had the readOnly byte: only then may the response have it.
     pub asked_read_only: bool,
+    /// Transactions up to here were asked for by a former connection of the session.
+    pub answers_after: Zxid,
     /// Requests without an answer, oldest first. The first is a write or a sync: reads wait only behind those.
     waiting: VecDeque<Waiting>,
     /// The frames of `waiting`.
@@ -160,6 +162,7 @@ impl Outbox {
             session: SessionId(0),
             timeout_ms: 0,
             asked_read_only: false,
+            answers_after: Zxid::NONE,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             auth: Arc::new([Id::new("ip", &peer_ip.to_canonical().to_string())]),

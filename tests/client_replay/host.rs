@@ -153,7 +153,7 @@ impl Host {
         } else {
             let valid = request.password.as_deref() == Some(&session_password(session)[..])
                 && self.db.sessions().contains_key(&session);
-            self.perform(DbOp::SessionRenewed { conn: outbox.conn(), session, valid });
+            self.perform(DbOp::SessionRenewed { conn: outbox.conn(), session, valid, after: Zxid::NONE });
         }
     }
 
