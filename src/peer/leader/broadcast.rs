@@ -1,0 +1,178 @@
+//! Steps 4 to 6 of a write, on the leader: prepare, propose, commit. Zab phase 3.
+//!
+//! Before: [`submit`](super::super::submit) has taken the request, here or on a follower.
+//! After: [`apply`](super::super::apply) applies what is committed. ZooKeeper: `PrepRequestProcessor`, `Leader.propose`.
+
+use super::super::Database;
+use super::super::core::{Core, Leave};
+use super::super::io::{ClientRequest, ConnId, DbOp, Effects, LinkId, Now, Proposal};
+use super::super::prepare::PrepareRequest;
+use super::{Leader, Progress, SyncWaiter};
+use crate::records::{
+    ErrorCode, ForwardedBody, ForwardedRequest, Id, QuorumPacket, Request, ServerId, SessionId, Txn, TxnBody, Zxid,
+};
+
+impl Leader {
+    pub(super) fn on_requests(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        requests: Vec<ClientRequest>,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        if !self.is_established() {
+            return Ok(()); // Sent under a former role, whose end has closed the connection.
+        }
+        let me = core.my_id();
+        for ClientRequest { conn, session, xid, body, auth } in requests {
+            if matches!(body, ForwardedBody::Request(Request::Sync(_))) {
+                self.on_sync(SyncWaiter::Client(conn, xid), out);
+            } else {
+                self.order(core, now, me, session, xid, &body, &auth, db, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_forwarded(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        link: LinkId,
+        request: ForwardedRequest,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        if matches!(request.body, ForwardedBody::Request(Request::Sync(_))) {
+            self.on_sync(SyncWaiter::Learner(link), out);
+            return Ok(());
+        }
+        let Some(server) = self.learners.get(&link).and_then(|learner| learner.server) else { return Ok(()) };
+        let ForwardedRequest { session, cxid, body, auth } = request;
+        self.order(core, now, server, session, cxid, &body, &auth, db, out)
+    }
+
+    /// Steps 4 and 5 of a write: make the transaction and propose it. A request that fails is a transaction as well.
+    #[expect(clippy::too_many_arguments, reason = "the context of a step, and the parts of a request")]
+    pub(super) fn order(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        from: ServerId,
+        session: SessionId,
+        cxid: i32,
+        body: &ForwardedBody,
+        auth: &[Id],
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        let session_check = match body {
+            ForwardedBody::Request(Request::CreateSession(create)) => {
+                self.sessions.track(now.micros, session, create.timeout_ms, Some(from));
+                Ok(())
+            }
+            // Accepted from whichever server: the session ends.
+            ForwardedBody::Request(Request::CloseSession) if self.sessions.lives(session) => Ok(()),
+            ForwardedBody::Request(Request::CloseSession) => Err(ErrorCode::SessionExpired),
+            _ => self.sessions.check(session, from),
+        };
+        if session_check.is_ok() && matches!(body, ForwardedBody::Request(Request::CloseSession)) {
+            self.sessions.close(session);
+        }
+        self.propose(core, now, &PrepareRequest { session, cxid, body, auth, session_check }, db, out)
+    }
+
+    pub(super) fn propose(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        request: &PrepareRequest<'_>,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        let Some(in_flight) = &mut self.in_flight else { return Ok(()) };
+        if self.broadcast.last_proposed().counter() >= u32::MAX - 1 {
+            // The low 32 bits are used up: the next epoch starts at 1 again. ZooKeeper: XidRolloverException.
+            return Err(Leave::because(format!("the zxids of epoch {} are used up", self.epoch)));
+        }
+        let zxid = self.broadcast.last_proposed().successor();
+        let (body, digest) = in_flight.prepare(db, request, zxid, now.wall_ms);
+        let &PrepareRequest { session, cxid, .. } = request;
+        let proposal = Proposal::new(Txn { session, cxid, zxid, time_ms: now.wall_ms, body, digest });
+        self.broadcast.propose(proposal.clone());
+        for (link, learner) in &mut self.learners {
+            if learner.progress >= Progress::Synchronizing {
+                Self::send_proposal(now, *link, learner, &proposal, out);
+            }
+        }
+        core.log(proposal, out);
+        Ok(())
+    }
+
+    pub(super) fn propose_close(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        session: SessionId,
+        db: &Database,
+        out: &mut Effects,
+    ) {
+        let body = ForwardedBody::Request(Request::CloseSession);
+        let request = PrepareRequest { session, cxid: 0, body: &body, auth: &[], session_check: Ok(()) };
+        // Without zxids left the role ends at the next request of a client; the session's end can wait.
+        let _ = self.propose(core, now, &request, db, out);
+    }
+
+    pub(super) fn commit(&mut self, core: &mut Core, committed: Vec<Proposal>, out: &mut Effects) {
+        for proposal in committed {
+            let zxid = proposal.zxid();
+            if let TxnBody::CloseSession { .. } = proposal.txn.body {
+                self.sessions.forget(proposal.txn.session);
+            }
+            assert_eq!(core.uncommitted.front().map(Proposal::zxid), Some(zxid), "a commit skipped a logged proposal");
+            core.commit_first(out);
+            for (link, learner) in &mut self.learners {
+                match learner.progress {
+                    Progress::UpToDate => out.send(*link, QuorumPacket::Commit { zxid }),
+                    Progress::Synchronizing | Progress::Synced => learner.held.push(zxid),
+                    _ => {}
+                }
+            }
+            while let Some((_, waiter)) = self.syncs.front().copied().filter(|(last, _)| *last <= zxid) {
+                self.syncs.pop_front();
+                Self::answer_sync(waiter, out);
+            }
+        }
+    }
+
+    /// A sync is answered when everything that was proposed before it is committed.
+    pub(super) fn on_sync(&mut self, waiter: SyncWaiter, out: &mut Effects) {
+        if self.broadcast.is_idle() {
+            Self::answer_sync(waiter, out);
+        } else {
+            self.syncs.push_back((self.broadcast.last_proposed(), waiter));
+        }
+    }
+
+    pub(super) fn answer_sync(waiter: SyncWaiter, out: &mut Effects) {
+        match waiter {
+            SyncWaiter::Client(conn, xid) => out.db.push(DbOp::SyncDone { conn, xid }),
+            SyncWaiter::Learner(link) => out.send(link, QuorumPacket::Sync { zxid: Zxid::ZERO }),
+        }
+    }
+
+    /// A client of this server renews its session.
+    pub(in super::super) fn renew(
+        &mut self,
+        core: &Core,
+        now: Now,
+        conn: ConnId,
+        session: SessionId,
+        timeout_ms: i32,
+        out: &mut Effects,
+    ) {
+        let valid = self.sessions.renew(now.micros, session, timeout_ms, core.my_id());
+        out.db.push(DbOp::SessionRenewed { conn, session, valid, after: self.broadcast.last_proposed() });
+    }
+}

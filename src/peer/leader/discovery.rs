@@ -1,0 +1,126 @@
+//! Zab phase 1, leader's side: a new epoch, larger than any that a quorum has accepted.
+//!
+//! The epoch is on our disk as accepted before anybody is told of it, and a quorum has accepted it before it is our
+//! current one. ZooKeeper: `Leader.getEpochToPropose`, `waitForEpochAck`.
+
+use super::super::core::Core;
+use super::super::io::{DiskOp, Effects, LinkId, Note, Now};
+use super::{EPOCH_MAX, Leader, Learner, Phase, Progress};
+use crate::records::{Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, Zxid};
+
+impl Leader {
+    pub(super) fn on_follower_info(
+        &mut self,
+        core: &mut Core,
+        link: LinkId,
+        accepted_epoch: Epoch,
+        info: LearnerInfo,
+        out: &mut Effects,
+    ) {
+        if info.config_version > core.config.config_version {
+            let reason = format!("its configuration {:#x} is newer than ours", info.config_version);
+            return self.drop_learner(link, &reason, out);
+        }
+        if !(0..EPOCH_MAX).contains(&accepted_epoch.0) {
+            return self.drop_learner(link, &format!("no epoch can follow its epoch {accepted_epoch}"), out);
+        }
+        // A server has one connection; the newer one counts.
+        let older = self.learners.iter().find(|(_, learner)| learner.server == Some(info.server));
+        if let Some(older) = older.map(|(link, _)| *link) {
+            self.drop_learner(older, "it has connected again", out);
+        }
+        // It may be told to truncate what it acknowledged before: only what it acknowledges from here on counts.
+        self.broadcast.forget_acks(info.server);
+        let epoch_fixed = self.is_epoch_accepted();
+        let epoch = self.epoch;
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        learner.server = Some(info.server);
+        learner.accepted_epoch = accepted_epoch;
+        learner.progress = Progress::Known;
+        if epoch_fixed {
+            learner.progress = Progress::EpochSent;
+            out.send(link, QuorumPacket::LeaderInfo { epoch, protocol_version: PROTOCOL_VERSION });
+        } else {
+            self.try_accept_epoch(core, out);
+        }
+    }
+
+    pub(super) fn is_epoch_accepted(&self) -> bool {
+        !matches!(self.phase, Phase::Discovery | Phase::AcceptingEpoch)
+    }
+
+    /// The servers among the learners that satisfy `has`, and ourselves.
+    pub(super) fn with_me<'a>(
+        &'a self,
+        core: &Core,
+        has: impl Fn(&Learner) -> bool + 'a,
+    ) -> impl Iterator<Item = ServerId> + 'a {
+        let me = core.my_id();
+        self.learners.values().filter(move |learner| has(learner)).filter_map(|learner| learner.server).chain([me])
+    }
+
+    /// With a quorum connected, the new epoch is larger than any that one of its members has accepted.
+    pub(super) fn try_accept_epoch(&mut self, core: &mut Core, out: &mut Effects) {
+        let known = self.with_me(core, |learner| learner.progress >= Progress::Known);
+        if self.phase != Phase::Discovery || !core.verifier.is_reached(known) {
+            return;
+        }
+        let accepted = self.learners.values().map(|learner| learner.accepted_epoch).max().unwrap_or_default();
+        self.epoch = Epoch(accepted.max(core.accepted_epoch).0 + 1);
+        self.phase = Phase::AcceptingEpoch;
+        core.accepted_epoch = self.epoch;
+        out.disk.push(DiskOp::SaveAcceptedEpoch { generation: core.generation, epoch: self.epoch });
+    }
+
+    pub(super) fn on_accepted_epoch_saved(&mut self, core: &mut Core, epoch: Epoch, out: &mut Effects) {
+        if self.phase != Phase::AcceptingEpoch || epoch != self.epoch {
+            return;
+        }
+        self.phase = Phase::AwaitingEpochAcks;
+        out.notes.push(Note::EpochAccepted { epoch });
+        for (link, learner) in &mut self.learners {
+            if learner.progress == Progress::Known {
+                learner.progress = Progress::EpochSent;
+                out.send(*link, QuorumPacket::LeaderInfo { epoch, protocol_version: PROTOCOL_VERSION });
+            }
+        }
+        self.try_begin_epoch(core, out); // A quorum of one needs nobody's ACK.
+    }
+
+    pub(super) fn on_ack_epoch(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        link: LinkId,
+        (last_logged, current_epoch): (Zxid, Option<Epoch>),
+        out: &mut Effects,
+    ) {
+        let is_open = self.phase == Phase::AwaitingEpochAcks;
+        if is_open && current_epoch.is_some_and(|epoch| (epoch, last_logged) > self.summary) {
+            let reason = format!("it knows more than we do: {last_logged} against {}", self.summary.1);
+            return self.drop_learner(link, &reason, out);
+        }
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        learner.last_logged = last_logged;
+        learner.current_epoch = current_epoch;
+        learner.progress = Progress::EpochAcked;
+        match self.phase {
+            Phase::Synchronizing | Phase::Broadcast => self.synchronize(core, now, link, out),
+            _ => self.try_begin_epoch(core, out),
+        }
+    }
+
+    pub(super) fn try_begin_epoch(&mut self, core: &mut Core, out: &mut Effects) {
+        let acked = self.with_me(core, |learner| {
+            learner.progress >= Progress::EpochAcked
+                && learner.current_epoch.is_some()
+                && learner.last_logged != Zxid::NONE
+        });
+        if self.phase != Phase::AwaitingEpochAcks || !core.verifier.is_reached(acked) {
+            return;
+        }
+        self.phase = Phase::SavingEpoch;
+        core.current_epoch = self.epoch;
+        out.disk.push(DiskOp::SaveCurrentEpoch { generation: core.generation, epoch: self.epoch });
+    }
+}

@@ -1,0 +1,396 @@
+//! A server's life as leader: discovery, synchronisation of its learners, broadcast, sessions. Also a standalone
+//! server, which is a quorum of one and goes through the same steps without packets. Zab phases 1 to 3, leader's side.
+//!
+//! Nothing is served before a quorum has acknowledged NEWLEADER; nothing is committed before a quorum has it on disk.
+//!
+//! ZooKeeper: `Leader`, `LearnerHandler`, `ProposalRequestProcessor`.
+
+mod broadcast;
+mod discovery;
+mod synchronization;
+
+use super::Database;
+use super::core::{Core, Leave};
+use super::in_flight::InFlight;
+use super::io::{ConnId, DbOp, Effects, Input, LinkId, LinkOp, Note, Now};
+use super::sessions::SessionTracker;
+use crate::records::{Epoch, QuorumPacket, ServerId, Zxid};
+use crate::zab::Broadcast;
+use std::collections::{BTreeMap, VecDeque};
+
+/// How long a server that was elected waits for a quorum to connect (or initLimit, if that is less), in microseconds.
+/// Short, since those who voted for it come at once or have changed their minds.
+const DISCOVERY_LIMIT_MICROS: u64 = 3_000_000;
+
+/// Epochs fill the high 32 bits of a zxid, which is signed.
+const EPOCH_MAX: i64 = i32::MAX as i64;
+
+/// How far the new epoch has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for FOLLOWERINFO of a quorum.
+    Discovery,
+    /// The new epoch is on its way to our acceptedEpoch.
+    AcceptingEpoch,
+    /// LEADERINFO is sent; waiting for ACKEPOCH of a quorum.
+    AwaitingEpochAcks,
+    /// A quorum has accepted the epoch; it is on its way to our currentEpoch.
+    SavingEpoch,
+    /// Learners are being synchronised; waiting for ACKs of NEWLEADER from a quorum.
+    Synchronizing,
+    /// Serving.
+    Broadcast,
+}
+
+/// How far a learner has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    /// Nothing received.
+    Connected,
+    /// FOLLOWERINFO received.
+    Known,
+    /// LEADERINFO sent.
+    EpochSent,
+    /// ACKEPOCH received.
+    EpochAcked,
+    /// The history and NEWLEADER are sent; it gets every new proposal.
+    Synchronizing,
+    /// NEWLEADER acknowledged.
+    Synced,
+    /// UPTODATE sent; it gets commits.
+    UpToDate,
+}
+
+/// A learner's connection.
+#[derive(Debug)]
+struct Learner {
+    server: Option<ServerId>,
+    progress: Progress,
+    accepted_epoch: Epoch,
+    last_logged: Zxid,
+    /// In ACKEPOCH; `None` (-1) does not count towards the quorum.
+    current_epoch: Option<Epoch>,
+    connected_at: u64,
+    last_heard: u64,
+    /// The oldest proposal it has not acknowledged, and when it was sent.
+    awaited: Option<(Zxid, u64)>,
+    last_sent: Zxid,
+    /// The highest proposal it has acknowledged on this connection.
+    acked: Zxid,
+    /// Commits kept back until UPTODATE: between NEWLEADER and UPTODATE they kill a learner of 3.8 (ZOOKEEPER-4394).
+    held: Vec<Zxid>,
+}
+
+/// Who waits for a sync.
+#[derive(Clone, Copy, Debug)]
+enum SyncWaiter {
+    Client(ConnId, i32),
+    Learner(LinkId),
+}
+
+/// The leader role.
+pub struct Leader {
+    phase: Phase,
+    started: u64,
+    epoch: Epoch,
+    /// (currentEpoch, last zxid) with which we were elected: no learner of the first quorum may know more.
+    summary: (Epoch, Zxid),
+    learners: BTreeMap<LinkId, Learner>,
+    broadcast: Broadcast,
+    in_flight: Option<InFlight>,
+    sessions: SessionTracker,
+    /// Syncs, each with the proposal that was the last one when it came; ascending.
+    syncs: VecDeque<(Zxid, SyncWaiter)>,
+    next_ping: u64,
+    /// When this machine last ran, in microseconds.
+    last_step: u64,
+    /// Pings come twice a tick; whether a quorum is still with us is asked once.
+    ping_count: u64,
+    lease_until: u64,
+}
+
+impl Leader {
+    /// Elected; `early` are learners that have connected before we knew.
+    pub fn start(core: &mut Core, now: Now, early: Vec<LinkId>, db: &Database, out: &mut Effects) -> Leader {
+        let mut leader = Leader {
+            phase: Phase::Discovery,
+            started: now.micros,
+            epoch: core.accepted_epoch,
+            summary: (core.current_epoch, core.last_logged),
+            learners: BTreeMap::new(),
+            broadcast: Broadcast::new(core.verifier.clone(), core.last_logged),
+            in_flight: None,
+            sessions: SessionTracker::new(core.config.tick_ms),
+            syncs: VecDeque::new(),
+            next_ping: now.micros + core.tick_micros() / 2,
+            last_step: now.micros,
+            ping_count: 0,
+            lease_until: 0,
+        };
+        for link in early {
+            leader.on_learner_up(now, link);
+        }
+        if core.is_standalone() {
+            leader.epoch = core.last_logged.epoch();
+            leader.broadcast = Broadcast::new(core.verifier.clone(), core.last_logged.max(Zxid::ZERO));
+            leader.establish(core, now, db, out);
+        } else {
+            leader.try_accept_epoch(core, out);
+        }
+        leader
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether a quorum has acknowledged NEWLEADER.
+    pub fn is_established(&self) -> bool {
+        self.phase == Phase::Broadcast
+    }
+
+    /// Learners that are connected and known, and those of them that are up to date.
+    pub fn learner_counts(&self) -> (usize, usize) {
+        let known = self.learners.values().filter(|learner| learner.server.is_some()).count();
+        let synced = self.learners.values().filter(|learner| learner.progress == Progress::UpToDate).count();
+        (known, synced)
+    }
+
+    /// Syncs that wait for a commit.
+    pub fn pending_syncs(&self) -> usize {
+        self.syncs.len()
+    }
+
+    pub fn next_wakeup(&self, core: &Core) -> u64 {
+        let mut at = self.next_ping;
+        if !self.is_established() {
+            at = at.min(self.deadline(core));
+        } else if let Some(expiry) = self.sessions.next_expiry() {
+            at = at.min(expiry);
+        }
+        at
+    }
+
+    /// When a leader without a quorum gives up.
+    fn deadline(&self, core: &Core) -> u64 {
+        let limit = core.init_limit_micros();
+        let limit = if self.phase == Phase::Discovery { limit.min(DISCOVERY_LIMIT_MICROS) } else { limit };
+        self.started + limit
+    }
+
+    /// Handles one input. An error ends the role.
+    pub fn step(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        input: Input,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.retire(db.last_processed());
+        }
+        self.notice_leap(core, now);
+        match input {
+            Input::Requests(requests) => self.on_requests(core, now, requests, db, out),
+            Input::Packets { link, packets } => self.on_packets(core, now, link, packets, db, out),
+            Input::Flushed { up_to, .. } => {
+                let committed = self.broadcast.on_ack(core.my_id(), up_to);
+                self.commit(core, committed, out);
+                Ok(())
+            }
+            Input::LearnerLinkUp { link } => {
+                self.on_learner_up(now, link);
+                Ok(())
+            }
+            Input::LinkDown { link, reason } => {
+                if let Some(Learner { server: Some(server), .. }) = self.learners.remove(&link) {
+                    out.notes.push(Note::LearnerDropped { learner: Some(server), reason });
+                }
+                self.syncs.retain(|(_, waiter)| !matches!(waiter, SyncWaiter::Learner(gone) if *gone == link));
+                Ok(())
+            }
+            Input::AcceptedEpochSaved { epoch, .. } => {
+                self.on_accepted_epoch_saved(core, epoch, out);
+                Ok(())
+            }
+            Input::CurrentEpochSaved { epoch, .. } => {
+                self.on_current_epoch_saved(core, now, epoch, db, out);
+                Ok(())
+            }
+            Input::Wakeup => self.on_wakeup(core, now, db, out),
+            _ => Ok(()),
+        }
+    }
+
+    fn on_learner_up(&mut self, now: Now, link: LinkId) {
+        let learner = Learner {
+            server: None,
+            progress: Progress::Connected,
+            accepted_epoch: Epoch(0),
+            last_logged: Zxid::ZERO,
+            current_epoch: None,
+            connected_at: now.micros,
+            last_heard: now.micros,
+            awaited: None,
+            last_sent: Zxid::ZERO,
+            acked: Zxid::ZERO,
+            held: Vec::new(),
+        };
+        self.learners.insert(link, learner);
+    }
+
+    fn on_packets(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        link: LinkId,
+        packets: Vec<QuorumPacket>,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        for packet in packets {
+            let Some(learner) = self.learners.get_mut(&link) else { return Ok(()) };
+            learner.last_heard = now.micros;
+            let progress = learner.progress;
+            match packet {
+                QuorumPacket::FollowerInfo { accepted_epoch, info } if progress == Progress::Connected => {
+                    self.on_follower_info(core, link, accepted_epoch, info, out);
+                }
+                QuorumPacket::AckEpoch { last_logged, current_epoch } if progress == Progress::EpochSent => {
+                    self.on_ack_epoch(core, now, link, (last_logged, current_epoch), out);
+                }
+                QuorumPacket::Ack { zxid } if progress >= Progress::Synchronizing => {
+                    self.on_ack(core, now, link, zxid, db, out);
+                }
+                QuorumPacket::Ping { touched, .. } if progress >= Progress::Synchronizing => {
+                    for touched in touched.unwrap_or_default() {
+                        self.sessions.touch(now.micros, touched.session, touched.timeout_ms);
+                    }
+                }
+                QuorumPacket::Request(request) if progress == Progress::UpToDate => {
+                    self.on_forwarded(core, now, link, request, db, out)?;
+                }
+                QuorumPacket::Revalidate { session, timeout_ms } if progress == Progress::UpToDate => {
+                    let valid = match self.learners.get(&link).and_then(|learner| learner.server) {
+                        Some(server) => self.sessions.renew(now.micros, session, timeout_ms, server),
+                        None => false,
+                    };
+                    out.send(link, QuorumPacket::Revalidated { session, valid });
+                }
+                // Requests of a learner that is not up to date: its clients will ask again.
+                QuorumPacket::Request(_) | QuorumPacket::Revalidate { .. } => {}
+                QuorumPacket::ObserverInfo { .. } => {
+                    self.drop_learner(link, "observers are not supported yet", out);
+                    return Ok(());
+                }
+                other => {
+                    self.drop_learner(link, &format!("{} is out of turn", other.name()), out);
+                    return Ok(());
+                }
+            }
+        }
+        self.extend_lease(core, now, out);
+        Ok(())
+    }
+
+    // ----- Time -----
+
+    fn on_wakeup(&mut self, core: &mut Core, now: Now, db: &Database, out: &mut Effects) -> Result<(), Leave> {
+        if !self.is_established() && self.deadline(core) <= now.micros {
+            return Err(Leave::because(format!("no quorum has come to epoch {} in time", self.epoch)));
+        }
+        if self.next_ping <= now.micros {
+            self.next_ping = now.micros + core.tick_micros() / 2;
+            self.ping_count += 1;
+            self.ping(core, now, out);
+            if self.ping_count.is_multiple_of(2) && self.is_established() {
+                self.check_quorum(core, now)?;
+            }
+        }
+        if self.is_established() {
+            self.expire_sessions(core, now, db, out);
+        }
+        Ok(())
+    }
+
+    /// There is a wake-up each half tick. A much longer pause means that the process was stopped, or its machine.
+    fn notice_leap(&mut self, core: &Core, now: Now) {
+        let pause = now.micros.saturating_sub(self.last_step);
+        if pause > 2 * core.tick_micros() {
+            self.sessions.postpone(pause);
+        }
+        self.last_step = now.micros;
+    }
+
+    fn ping(&mut self, core: &Core, now: Now, out: &mut Effects) {
+        let (sync_limit, init_limit) = (core.sync_limit_micros(), core.init_limit_micros());
+        let mut late = Vec::new();
+        for (link, learner) in &self.learners {
+            // A learner that is being synchronised may be busy with a snapshot for as long as initLimit.
+            let limit = if learner.progress >= Progress::Synced { sync_limit } else { init_limit + sync_limit };
+            let silent = now.micros.saturating_sub(learner.last_heard.max(learner.connected_at));
+            let lagging = learner.awaited.map_or(0, |(_, since)| now.micros.saturating_sub(since));
+            if silent > limit || lagging > limit {
+                late.push((*link, silent.max(lagging) / 1000));
+            } else if learner.progress >= Progress::Synchronizing {
+                out.send(*link, QuorumPacket::Ping { zxid: self.broadcast.last_proposed(), touched: None });
+            }
+        }
+        for (link, ms) in late {
+            self.drop_learner(link, &format!("it has been behind for {ms} ms"), out);
+        }
+    }
+
+    /// Steps down when a quorum has not been heard within syncLimit.
+    fn check_quorum(&self, core: &Core, now: Now) -> Result<(), Leave> {
+        let heard = |learner: &Learner| {
+            learner.progress >= Progress::Synced && now.micros <= learner.last_heard + core.sync_limit_micros()
+        };
+        let synced: Vec<ServerId> = self.with_me(core, heard).collect();
+        if core.verifier.is_reached(synced.iter().copied()) {
+            return Ok(());
+        }
+        let ids = synced.iter().map(ServerId::to_string).collect::<Vec<_>>().join(", ");
+        Err(Leave::because(format!("Not sufficient followers synced, only synced with sids: [ {ids} ]")))
+    }
+
+    fn expire_sessions(&mut self, core: &mut Core, now: Now, db: &Database, out: &mut Effects) {
+        if self.sessions.next_expiry().is_none_or(|at| at > now.micros) {
+            return;
+        }
+        for touched in db.touched() {
+            self.sessions.touch(now.micros, touched.session, touched.timeout_ms);
+        }
+        for (session, timeout_ms) in self.sessions.expire(now.micros) {
+            out.notes.push(Note::SessionExpired { session, timeout_ms });
+            self.propose_close(core, now, session, db, out);
+        }
+    }
+
+    /// We may answer reads for syncLimit after a quorum was last heard.
+    fn extend_lease(&mut self, core: &Core, now: Now, out: &mut Effects) {
+        if !self.is_established() {
+            return;
+        }
+        let me = core.my_id();
+        let heard = |voter| {
+            if voter == me {
+                return Some(now.micros);
+            }
+            let learner = self.learners.values().find(|learner| learner.server == Some(voter))?;
+            (learner.progress >= Progress::Synced).then_some(learner.last_heard)
+        };
+        let Some(quorum_heard) = core.verifier.reached_by_quorum(heard) else { return };
+        let until_micros = quorum_heard + core.sync_limit_micros();
+        if until_micros > self.lease_until + core.tick_micros() / 4 {
+            self.lease_until = until_micros;
+            out.db.push(DbOp::ExtendLease { until_micros });
+        }
+    }
+
+    /// Ends the role: closes the links.
+    pub fn end(self, out: &mut Effects) {
+        out.links.extend(self.learners.into_keys().map(|link| LinkOp::Close { link }));
+    }
+}

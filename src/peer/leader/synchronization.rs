@@ -1,0 +1,189 @@
+//! Zab phase 2, leader's side: each learner gets the history it lacks, then NEWLEADER; a quorum of its ACKs makes us
+//! leader. ZooKeeper: `LearnerHandler.syncFollower`, `Leader.waitForNewLeaderAck`.
+
+use super::super::Database;
+use super::super::core::Core;
+use super::super::in_flight::InFlight;
+use super::super::io::{DbOp, Effects, LinkId, LinkOp, Note, Now, Proposal, ServerMode, Serving};
+use super::{Leader, Learner, Phase, Progress, SyncWaiter};
+use crate::records::{Epoch, QuorumPacket, Zxid};
+use crate::zab::{Broadcast, SyncPlan};
+
+impl Leader {
+    pub(super) fn on_current_epoch_saved(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        epoch: Epoch,
+        db: &Database,
+        out: &mut Effects,
+    ) {
+        if self.phase != Phase::SavingEpoch || epoch != self.epoch {
+            return;
+        }
+        self.phase = Phase::Synchronizing;
+        self.broadcast = Broadcast::new(core.verifier.clone(), Zxid::new(epoch, 0));
+        let ready = self.learners.iter().filter(|(_, learner)| learner.progress == Progress::EpochAcked);
+        let ready: Vec<LinkId> = ready.map(|(link, _)| *link).collect();
+        for link in ready {
+            self.synchronize(core, now, link, out);
+        }
+        self.try_establish(core, now, db, out);
+    }
+
+    /// Sends a learner what it lacks, then NEWLEADER; from here on it gets every proposal.
+    pub(super) fn synchronize(&mut self, core: &Core, now: Now, link: LinkId, out: &mut Effects) {
+        let established = self.is_established();
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        // Before the epoch is established our history ends with a transaction, not with the epoch's beginning that
+        // a former role may have shown to clients.
+        let last = if established { core.last_committed } else { core.last_logged };
+        let plan = core.recent.plan_sync(learner.last_logged, last);
+        let (how, packet, missing, mut sent) = match plan {
+            SyncPlan::Diff { to, missing } => ("DIFF", QuorumPacket::Diff { zxid: to }, missing, learner.last_logged),
+            SyncPlan::Trunc { to, missing } => ("TRUNC", QuorumPacket::Trunc { zxid: to }, missing, to),
+            SyncPlan::Snap => {
+                ("SNAP", QuorumPacket::Snap { zxid: core.last_committed }, Vec::new(), core.last_committed)
+            }
+        };
+        if let Some(learner) = learner.server {
+            let peer_last = self.learners[&link].last_logged;
+            out.notes.push(Note::SyncSent { learner, how, peer_last, from: last });
+        }
+        out.send(link, packet);
+        if how == "SNAP" {
+            out.links.push(LinkOp::StreamSnapshot { link, zxid: core.last_committed });
+        }
+        for Proposal { txn, bytes } in missing {
+            sent = txn.zxid;
+            out.send(link, QuorumPacket::Proposal { zxid: sent, txn: bytes });
+            out.send(link, QuorumPacket::Commit { zxid: sent });
+        }
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        learner.last_sent = sent;
+        for proposal in self.broadcast.outstanding().filter(|proposal| proposal.zxid() > sent) {
+            Self::send_proposal(now, link, learner, proposal, out);
+        }
+        learner.progress = Progress::Synchronizing;
+        let config = Some(core.config.config_text.clone());
+        out.send(link, QuorumPacket::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
+    }
+
+    pub(super) fn send_proposal(now: Now, link: LinkId, learner: &mut Learner, proposal: &Proposal, out: &mut Effects) {
+        let zxid = proposal.zxid();
+        learner.last_sent = zxid;
+        learner.awaited.get_or_insert((zxid, now.micros));
+        out.send(link, QuorumPacket::Proposal { zxid, txn: proposal.bytes.clone() });
+    }
+
+    pub(super) fn on_ack(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        link: LinkId,
+        zxid: Zxid,
+        db: &Database,
+        out: &mut Effects,
+    ) {
+        if zxid > self.broadcast.last_proposed() {
+            return self.drop_learner(link, &format!("it acknowledges {zxid}, which was never proposed"), out);
+        }
+        if zxid.counter() == 0 {
+            return self.on_new_leader_ack(core, now, link, zxid, db, out);
+        }
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if learner.awaited.is_some_and(|(awaited, _)| awaited <= zxid) {
+            learner.awaited = (zxid < learner.last_sent).then(|| (zxid.successor(), now.micros));
+        }
+        learner.acked = learner.acked.max(zxid);
+        self.count_acks(core, link, out);
+    }
+
+    /// A learner's ACKs count once it has acknowledged NEWLEADER: before that, its currentEpoch may still be an older
+    /// one, and its history could lose an election against one without the proposal (ZOOKEEPER-4685 sends them early).
+    pub(super) fn count_acks(&mut self, core: &mut Core, link: LinkId, out: &mut Effects) {
+        let Some(learner) = self.learners.get(&link) else { return };
+        if let Some(server) = learner.server.filter(|_| learner.progress >= Progress::Synced) {
+            let committed = self.broadcast.on_ack(server, learner.acked);
+            self.commit(core, committed, out);
+        }
+    }
+
+    /// The ACK of NEWLEADER; a learner sends it again after UPTODATE. One of another epoch says nothing.
+    pub(super) fn on_new_leader_ack(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        link: LinkId,
+        zxid: Zxid,
+        db: &Database,
+        out: &mut Effects,
+    ) {
+        let established = self.is_established();
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if zxid.epoch() != self.epoch || learner.progress != Progress::Synchronizing {
+            return;
+        }
+        learner.progress = Progress::Synced;
+        if established {
+            Self::send_up_to_date(link, learner, out);
+        } else {
+            self.try_establish(core, now, db, out);
+        }
+        self.count_acks(core, link, out);
+    }
+
+    pub(super) fn send_up_to_date(link: LinkId, learner: &mut Learner, out: &mut Effects) {
+        learner.progress = Progress::UpToDate;
+        out.send(link, QuorumPacket::UpToDate);
+        for zxid in learner.held.drain(..) {
+            out.send(link, QuorumPacket::Commit { zxid });
+        }
+    }
+
+    pub(super) fn try_establish(&mut self, core: &mut Core, now: Now, db: &Database, out: &mut Effects) {
+        let synced = self.with_me(core, |learner| learner.progress >= Progress::Synced);
+        if self.phase == Phase::Synchronizing && core.verifier.is_reached(synced) {
+            self.establish(core, now, db, out);
+        }
+    }
+
+    /// A quorum has our history: serve.
+    pub(super) fn establish(&mut self, core: &mut Core, now: Now, db: &Database, out: &mut Effects) {
+        self.phase = Phase::Broadcast;
+        let mode = if core.is_standalone() { ServerMode::Standalone } else { ServerMode::Leader };
+        if mode == ServerMode::Leader {
+            core.last_committed = Zxid::new(self.epoch, 0);
+            out.db.push(DbOp::SetLastProcessed(core.last_committed));
+            core.set_config(now, out);
+            core.settle_as_leader(self.epoch);
+            let mut supporters: Vec<_> = self.with_me(core, |learner| learner.progress >= Progress::Synced).collect();
+            supporters.sort_unstable();
+            out.notes.push(Note::Leading { epoch: self.epoch, supporters });
+        }
+        self.lease_until = if core.is_standalone() { u64::MAX } else { now.micros + core.sync_limit_micros() };
+        out.db.push(DbOp::Serve(Serving { generation: core.generation, mode, until_micros: self.lease_until }));
+        for (session, timeout_ms) in db.sessions() {
+            self.sessions.track(now.micros, *session, *timeout_ms, None);
+        }
+        self.in_flight = Some(InFlight::new(db));
+        for (link, learner) in &mut self.learners {
+            if learner.progress == Progress::Synced {
+                Self::send_up_to_date(*link, learner, out);
+            }
+        }
+        // Ephemerals whose session is not in the table (a session's end was lost with an old log): end them.
+        let orphans = db.tree().ephemeral_owners().filter(|owner| !self.sessions.lives(*owner));
+        for session in orphans.collect::<Vec<_>>() {
+            self.propose_close(core, now, session, db, out);
+        }
+    }
+
+    pub(super) fn drop_learner(&mut self, link: LinkId, reason: &str, out: &mut Effects) {
+        if let Some(learner) = self.learners.remove(&link) {
+            out.notes.push(Note::LearnerDropped { learner: learner.server, reason: reason.to_owned() });
+        }
+        out.links.push(LinkOp::Close { link });
+        self.syncs.retain(|(_, waiter)| !matches!(waiter, SyncWaiter::Learner(gone) if *gone == link));
+    }
+}
