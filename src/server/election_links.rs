@@ -1,0 +1,575 @@
+//! The election port: one connection for each pair of servers, kept by the one with the larger id.
+//!
+//! The side that has something to say connects and writes INITIAL. If its id is the smaller one it closes at once and
+//! waits for the other to connect back; the accepting side closes too and does so. For each server only the newest
+//! unsent message is kept, and the last one is sent again on a fresh connection, since nobody knows whether the old
+//! connection lost it. What is easy to get wrong: when both sides connect at the same moment, the larger one must not
+//! throw away the connection that it has just made, or both would go on replacing each other's.
+//!
+//! ZooKeeper: `QuorumCnxManager`.
+
+use super::server_addr::HostPort;
+use crate::jute::Reader;
+use crate::records::{Initial, NOTIFICATION_BYTES_MAX, Notification, ServerId};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// First pause after a failed connect; doubled up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_millis(100);
+/// How long the smaller side waits to be connected back, and how long a connection counts as just made.
+const CONNECT_BACK: Duration = Duration::from_millis(500);
+
+/// What the links need to know.
+#[derive(Clone, Debug)]
+pub struct ElectionConfig {
+    pub my_id: ServerId,
+    /// Election addresses of all members; this server's own goes into INITIAL.
+    pub servers: BTreeMap<ServerId, HostPort>,
+    pub connect_timeout: Duration,
+    /// How long an accepted connection may take to send INITIAL.
+    pub initial_timeout: Duration,
+}
+
+/// What happens on the election port.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ElectionEvent {
+    Message {
+        from: ServerId,
+        notification: Notification,
+    },
+    /// The connection is open, or is known to be closed or refused.
+    Link {
+        server: ServerId,
+        up: bool,
+    },
+}
+
+/// The handle: what the core says to the links.
+pub struct ElectionLinks {
+    inbox: mpsc::UnboundedSender<Internal>,
+}
+
+impl ElectionLinks {
+    /// Starts the links on the current runtime. `events` is called on it for whatever happens.
+    pub fn start(
+        config: ElectionConfig,
+        listener: TcpListener,
+        events: impl Fn(ElectionEvent) + Send + Sync + 'static,
+    ) -> ElectionLinks {
+        let (inbox, internal) = mpsc::unbounded_channel();
+        let manager = Manager {
+            config,
+            events: Arc::new(events),
+            inbox: inbox.clone(),
+            peers: BTreeMap::new(),
+            looking: true,
+            links_made: 0,
+        };
+        tokio::spawn(manager.run(listener, internal));
+        ElectionLinks { inbox }
+    }
+
+    /// Sends to `to`, or replaces what is still unsent.
+    pub fn send(&self, to: ServerId, notification: Notification) {
+        let _ = self.inbox.send(Internal::Send { to, notification });
+    }
+
+    /// While this server is looking for a leader, refused connects are tried again by themselves.
+    pub fn set_looking(&self, looking: bool) {
+        let _ = self.inbox.send(Internal::Looking(looking));
+    }
+}
+
+/// What the manager's task is told: by the core, and by the tasks of its connections.
+enum Internal {
+    Send { to: ServerId, notification: Notification },
+    Looking(bool),
+    Accepted { initial: Initial, stream: TcpStream },
+    Dialed { server: ServerId, result: io::Result<TcpStream> },
+    Closed { server: ServerId, link: u64, reason: String },
+}
+
+/// The newest unsent message for a server.
+#[derive(Default)]
+struct Slot {
+    message: Mutex<Option<Vec<u8>>>,
+    filled: Notify,
+}
+
+impl Slot {
+    fn put(&self, message: Vec<u8>) {
+        *self.message.lock().expect("no panic while it is held") = Some(message);
+        self.filled.notify_one();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.message.lock().expect("no panic while it is held").is_none()
+    }
+
+    async fn take(&self) -> Vec<u8> {
+        loop {
+            if let Some(message) = self.message.lock().expect("no panic while it is held").take() {
+                return message;
+            }
+            self.filled.notified().await;
+        }
+    }
+}
+
+/// A connection in use.
+struct Link {
+    number: u64,
+    made: Instant,
+    reader: AbortHandle,
+    writer: AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.writer.abort();
+    }
+}
+
+/// What is known of one other server.
+struct Peer {
+    /// The configured address, or what its INITIAL says.
+    addr: Option<HostPort>,
+    slot: Arc<Slot>,
+    last: Option<Vec<u8>>,
+    link: Option<Link>,
+    dialing: bool,
+    /// After the next failed connect.
+    pause: Duration,
+    retry_at: Option<Instant>,
+}
+
+type Events = Arc<dyn Fn(ElectionEvent) + Send + Sync>;
+
+struct Manager {
+    config: ElectionConfig,
+    events: Events,
+    inbox: mpsc::UnboundedSender<Internal>,
+    peers: BTreeMap<ServerId, Peer>,
+    looking: bool,
+    links_made: u64,
+}
+
+impl Manager {
+    async fn run(mut self, listener: TcpListener, mut internal: mpsc::UnboundedReceiver<Internal>) {
+        loop {
+            let retry = self.peers.values().filter_map(|peer| peer.retry_at).min();
+            tokio::select! {
+                biased;
+                message = internal.recv() => match message {
+                    Some(message) => self.on(message),
+                    None => return,
+                },
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => self.on_accept(stream),
+                    // Out of file descriptors, or the other side has gone: neither ends the listener.
+                    Err(_) => tokio::time::sleep(RETRY_MIN).await,
+                },
+                () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => self.on_retry(),
+            }
+        }
+    }
+
+    fn on(&mut self, message: Internal) {
+        match message {
+            Internal::Send { to, notification } => self.on_send(to, &notification),
+            Internal::Looking(looking) => self.on_looking(looking),
+            Internal::Accepted { initial, stream } => self.on_initial(&initial, stream),
+            Internal::Dialed { server, result } => self.on_dialed(server, result),
+            Internal::Closed { server, link, reason } => self.on_closed(server, link, &reason),
+        }
+    }
+
+    fn peer(&mut self, server: ServerId) -> &mut Peer {
+        let addr = self.config.servers.get(&server);
+        self.peers.entry(server).or_insert_with(|| Peer {
+            addr: addr.cloned(),
+            slot: Arc::default(),
+            last: None,
+            link: None,
+            dialing: false,
+            pause: RETRY_MIN,
+            retry_at: None,
+        })
+    }
+
+    fn on_send(&mut self, to: ServerId, notification: &Notification) {
+        let mut message = Vec::new();
+        notification.write(&mut message);
+        let peer = self.peer(to);
+        peer.last = Some(message.clone());
+        peer.slot.put(message);
+        if peer.link.is_none() && peer.retry_at.is_none() {
+            self.dial(to);
+        }
+    }
+
+    fn on_looking(&mut self, looking: bool) {
+        self.looking = looking;
+        for peer in self.peers.values_mut() {
+            peer.pause = RETRY_MIN;
+            peer.retry_at = (looking && peer.link.is_none() && !peer.slot.is_empty()).then(Instant::now);
+        }
+    }
+
+    fn on_accept(&mut self, stream: TcpStream) {
+        let (inbox, limit) = (self.inbox.clone(), self.config.initial_timeout);
+        tokio::spawn(async move {
+            let mut stream = stream;
+            if let Ok(Some(initial)) = timeout(limit, read_initial(&mut stream)).await {
+                let _ = inbox.send(Internal::Accepted { initial, stream });
+            }
+        });
+    }
+
+    /// The other side has said who it is.
+    fn on_initial(&mut self, initial: &Initial, stream: TcpStream) {
+        let server = initial.server;
+        let my_id = self.config.my_id;
+        if server == my_id {
+            return tracing::warn!("a connection to the election port says that it is this server ({my_id})");
+        }
+        let told = initial.addresses.iter().flatten().filter_map(|text| HostPort::parse(text));
+        let told = told.filter(|addr| addr.host != "0.0.0.0" && addr.host != "::").next();
+        let peer = self.peer(server);
+        if let Some(addr) = told {
+            peer.addr = Some(addr);
+        }
+        if server > my_id {
+            return self.install(server, stream);
+        }
+        drop(stream);
+        if peer.link.as_ref().is_some_and(|link| link.made.elapsed() < CONNECT_BACK) {
+            return; // Both connected at the same moment: the other side has this connection by now.
+        }
+        peer.link = None;
+        tracing::debug!("Have smaller server identifier, so dropping the connection: (myId:{my_id} --> sid:{server})");
+        self.dial(server);
+    }
+
+    fn dial(&mut self, server: ServerId) {
+        let initial = Initial {
+            server: self.config.my_id,
+            addresses: self.config.servers.get(&self.config.my_id).map(|addr| vec![addr.to_string()]),
+        };
+        let (inbox, limit) = (self.inbox.clone(), self.config.connect_timeout);
+        let peer = self.peer(server);
+        peer.retry_at = None;
+        let (false, Some(addr)) = (peer.dialing, peer.addr.clone()) else {
+            return;
+        };
+        peer.dialing = true;
+        tokio::spawn(async move {
+            let timed_out = || Err(io::Error::from(io::ErrorKind::TimedOut));
+            let result = timeout(limit, connect(&addr, &initial)).await.unwrap_or_else(|_| timed_out());
+            let _ = inbox.send(Internal::Dialed { server, result });
+        });
+    }
+
+    fn on_dialed(&mut self, server: ServerId, result: io::Result<TcpStream>) {
+        let keeps = self.config.my_id > server;
+        let looking = self.looking;
+        let peer = self.peer(server);
+        peer.dialing = false;
+        match result {
+            Ok(stream) if keeps => self.install(server, stream),
+            // It connects back; if it does not, we ask again.
+            Ok(_) if peer.link.is_none() => peer.retry_at = Some(Instant::now() + CONNECT_BACK),
+            Ok(_) => {}
+            Err(error) => {
+                if looking && peer.link.is_none() {
+                    peer.retry_at = Some(Instant::now() + peer.pause);
+                    peer.pause = (peer.pause * 2).min(RETRY_MAX);
+                }
+                if peer.link.is_none() {
+                    let addr = peer.addr.as_ref().map_or_else(String::new, HostPort::to_string);
+                    tracing::debug!("Cannot open channel to {server} at election address {addr}: {error}");
+                    (self.events)(ElectionEvent::Link { server, up: false });
+                }
+            }
+        }
+    }
+
+    fn on_retry(&mut self) {
+        let now = Instant::now();
+        let due = |peer: &Peer| peer.retry_at.is_some_and(|at| at <= now);
+        let due: Vec<ServerId> = self.peers.iter().filter(|(_, peer)| due(peer)).map(|(&server, _)| server).collect();
+        for server in due {
+            let peer = self.peer(server);
+            peer.retry_at = None;
+            if peer.link.is_none() && !peer.slot.is_empty() {
+                self.dial(server);
+            }
+        }
+    }
+
+    /// From now on `stream` is the connection with `server`; an older one is dropped.
+    fn install(&mut self, server: ServerId, stream: TcpStream) {
+        let _ = stream.set_nodelay(true);
+        let (read, write) = stream.into_split();
+        self.links_made += 1;
+        let number = self.links_made;
+        let (inbox, events) = (self.inbox.clone(), self.events.clone());
+        let peer = self.peer(server);
+        if let (true, Some(last)) = (peer.slot.is_empty(), &peer.last) {
+            peer.slot.put(last.clone());
+        }
+        peer.pause = RETRY_MIN;
+        peer.retry_at = None;
+        (events)(ElectionEvent::Link { server, up: true });
+
+        let closed = inbox.clone();
+        let reader = tokio::spawn(async move {
+            let reason = receive(read, server, &events).await.err().map_or_else(String::new, |error| error.to_string());
+            let _ = closed.send(Internal::Closed { server, link: number, reason });
+        });
+        let slot = peer.slot.clone();
+        let writer = tokio::spawn(async move {
+            let reason = transmit(write, &slot).await.to_string();
+            let _ = inbox.send(Internal::Closed { server, link: number, reason });
+        });
+        let made = Instant::now();
+        peer.link = Some(Link { number, made, reader: reader.abort_handle(), writer: writer.abort_handle() });
+    }
+
+    fn on_closed(&mut self, server: ServerId, link: u64, reason: &str) {
+        let peer = self.peer(server);
+        if peer.link.as_ref().is_none_or(|current| current.number != link) {
+            return; // It had been replaced.
+        }
+        tracing::debug!("Connection broken for id {server}: {reason}");
+        peer.link = None;
+        let unsent = !peer.slot.is_empty();
+        (self.events)(ElectionEvent::Link { server, up: false });
+        if unsent {
+            self.dial(server);
+        }
+    }
+}
+
+/// Connects and says who we are, in one write: Apache's servers read INITIAL in one read.
+async fn connect(addr: &HostPort, initial: &Initial) -> io::Result<TcpStream> {
+    let mut stream = match addr.literal() {
+        Some(addr) => TcpStream::connect(addr).await?,
+        None => TcpStream::connect((addr.host.as_str(), addr.port)).await?,
+    };
+    let mut bytes = Vec::new();
+    initial.write(&mut bytes);
+    stream.write_all(&bytes).await?;
+    Ok(stream)
+}
+
+/// INITIAL; `None` if the connection ends before it or says something else. Reads not a byte more: what follows
+/// belongs to the link.
+async fn read_initial(stream: &mut TcpStream) -> Option<Initial> {
+    let mut bytes = Vec::new();
+    loop {
+        bytes.push(stream.read_u8().await.ok()?);
+        match Initial::take(&mut Reader::new(&bytes)) {
+            Ok(Some(initial)) => return Some(initial),
+            Ok(None) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Hands on what the other side says until the connection ends.
+async fn receive(mut read: OwnedReadHalf, from: ServerId, events: &Events) -> io::Result<()> {
+    let mut message = Vec::new();
+    loop {
+        let length = usize::try_from(read.read_i32().await?).unwrap_or(0);
+        if length == 0 || length > NOTIFICATION_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("invalid message length {length}")));
+        }
+        // Grows with what is really there, not with the length that is told.
+        message.clear();
+        (&mut read).take(length as u64).read_to_end(&mut message).await?;
+        if message.len() < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match Notification::decode(&message) {
+            Ok(notification) => events(ElectionEvent::Message { from, notification }),
+            Err(error) => tracing::warn!("skipping a notification of server {from} that is no notification: {error}"),
+        }
+    }
+}
+
+/// Writes the newest message, whenever there is one; ends with the error.
+async fn transmit(mut write: OwnedWriteHalf, slot: &Slot) -> io::Error {
+    loop {
+        let message = slot.take().await;
+        if let Err(error) = write.write_all(&message).await {
+            return error;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{NotificationForm, PeerState, Zxid};
+
+    /// A server's election port with what happened on it.
+    struct Port {
+        links: ElectionLinks,
+        events: mpsc::UnboundedReceiver<ElectionEvent>,
+    }
+
+    impl Port {
+        /// The next message, past news of links.
+        async fn message(&mut self) -> (i64, i64) {
+            loop {
+                if let ElectionEvent::Message { from, notification } = self.events.recv().await.unwrap() {
+                    return (from.0, notification.election_epoch);
+                }
+            }
+        }
+
+        async fn link_news(&mut self) -> (i64, bool) {
+            loop {
+                if let ElectionEvent::Link { server, up } = self.events.recv().await.unwrap() {
+                    return (server.0, up);
+                }
+            }
+        }
+    }
+
+    fn vote(round: i64) -> Notification {
+        Notification {
+            state: PeerState::Looking,
+            leader: ServerId(1),
+            zxid: Zxid(0),
+            election_epoch: round,
+            peer_epoch: 0,
+            form: NotificationForm::V2 { version: 2, config: "version=0".to_owned() },
+        }
+    }
+
+    async fn listeners(count: usize) -> (Vec<TcpListener>, BTreeMap<ServerId, HostPort>) {
+        let mut listeners = Vec::new();
+        let mut servers = BTreeMap::new();
+        for id in 1..=count {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            servers.insert(ServerId(id as i64), HostPort::new("127.0.0.1", listener.local_addr().unwrap().port()));
+            listeners.push(listener);
+        }
+        (listeners, servers)
+    }
+
+    fn start(id: i64, listener: TcpListener, servers: &BTreeMap<ServerId, HostPort>) -> Port {
+        let (sender, events) = mpsc::unbounded_channel();
+        let config = ElectionConfig {
+            my_id: ServerId(id),
+            servers: servers.clone(),
+            connect_timeout: Duration::from_secs(5),
+            initial_timeout: Duration::from_secs(5),
+        };
+        let links = ElectionLinks::start(config, listener, move |event| {
+            let _ = sender.send(event);
+        });
+        Port { links, events }
+    }
+
+    #[tokio::test]
+    async fn votes_go_both_ways_whoever_speaks_first() {
+        let (listeners, servers) = listeners(3).await;
+        let mut ports: Vec<Port> = (1..).zip(listeners).map(|(id, listener)| start(id, listener, &servers)).collect();
+        for from in 1..=3 {
+            for to in (1..=3).filter(|&to| to != from) {
+                ports[from as usize - 1].links.send(ServerId(to), vote(from * 10 + to));
+            }
+        }
+        for (me, port) in (1..).zip(&mut ports) {
+            let mut missing: Vec<(i64, i64)> =
+                (1..=3).filter(|&from| from != me).map(|from| (from, from * 10 + me)).collect();
+            while !missing.is_empty() {
+                let message = port.message().await;
+                missing.retain(|wanted| *wanted != message);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_smaller_side_is_closed_and_connected_back_at_the_address_it_tells() {
+        let (mut listeners, mut servers) = listeners(2).await;
+        let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
+        let told = servers.insert(ServerId(1), HostPort::new("127.0.0.1", 1)).unwrap();
+        let mut port = start(2, second, &servers);
+        let initial = Initial { server: ServerId(1), addresses: Some(vec![told.to_string()]) };
+        let mut mine = connect(&servers[&ServerId(2)], &initial).await.unwrap();
+        assert_eq!(mine.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+
+        let (mut back, _) = first.accept().await.unwrap();
+        assert_eq!(read_initial(&mut back).await.unwrap().server, ServerId(2));
+        assert_eq!(port.link_news().await, (1, true));
+        let mut bytes = Vec::new();
+        vote(7).write(&mut bytes);
+        back.write_all(&bytes).await.unwrap();
+        assert_eq!(port.message().await, (1, 7));
+    }
+
+    #[tokio::test]
+    async fn a_refused_connect_is_told_at_once_and_the_newest_vote_arrives_when_the_server_is_there() {
+        let (mut listeners, servers) = listeners(2).await;
+        let first = start(1, listeners.remove(0), &servers);
+        let addr = listeners.remove(0).local_addr().unwrap(); // The listener is dropped: connects are refused.
+        let mut first = first;
+        first.links.send(ServerId(2), vote(1));
+        assert_eq!(first.link_news().await, (2, false));
+        first.links.send(ServerId(2), vote(2));
+
+        let mut second = start(2, TcpListener::bind(addr).await.unwrap(), &servers);
+        assert_eq!(second.message().await, (1, 2));
+        while first.link_news().await != (2, true) {} // Retries may have been refused before.
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_is_told_and_the_last_message_is_sent_again_on_the_next() {
+        let (mut listeners, servers) = listeners(2).await;
+        let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
+        let mut first = start(1, first, &servers);
+        let initial = Initial { server: ServerId(2), addresses: None };
+        let mut link = connect(&servers[&ServerId(1)], &initial).await.unwrap();
+        assert_eq!(first.link_news().await, (2, true));
+        first.links.send(ServerId(2), vote(5));
+        let length = link.read_i32().await.unwrap();
+        assert!(length > 40);
+        drop(link);
+        assert_eq!(first.link_news().await, (2, false));
+
+        let mut second = start(2, second, &servers);
+        second.links.send(ServerId(1), vote(6));
+        assert_eq!(first.message().await, (2, 6));
+        assert_eq!(second.message().await, (1, 5));
+    }
+
+    #[tokio::test]
+    async fn a_length_that_cannot_be_ends_the_connection_and_a_strange_message_does_not() {
+        let (mut listeners, servers) = listeners(2).await;
+        let mut first = start(1, listeners.remove(0), &servers);
+        let initial = Initial { server: ServerId(2), addresses: None };
+        let mut link = connect(&servers[&ServerId(1)], &initial).await.unwrap();
+        assert_eq!(first.link_news().await, (2, true));
+        link.write_all(&[0, 0, 0, 3, 9, 9, 9]).await.unwrap();
+        let mut bytes = Vec::new();
+        vote(8).write(&mut bytes);
+        link.write_all(&bytes).await.unwrap();
+        assert_eq!(first.message().await, (2, 8));
+        link.write_all(&(NOTIFICATION_BYTES_MAX as i32 + 1).to_be_bytes()).await.unwrap();
+        assert_eq!(first.link_news().await, (2, false));
+    }
+}
