@@ -252,6 +252,9 @@ impl Config {
         if self.voters().is_empty() {
             return refuse("no server votes: at least one must be a participant".to_owned());
         }
+        if self.me().is_some_and(|me| me.role == PeerType::Observer) {
+            return refuse(format!("server.{id} is an observer, which is not supported yet: make it a participant"));
+        }
         for (limit, key) in [(self.init_limit, "initLimit"), (self.sync_limit, "syncLimit")] {
             if limit == 0 {
                 let remedy = "an ensemble needs it, in ticks (the sample has initLimit=10, syncLimit=5)";
@@ -270,7 +273,6 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 const SILENT: &[&str] = &[
     "serverCnxnFactory",
     "metricsProvider.exportJvmInfo",
-    "peerType",
     "localSessionsUpgradingEnabled",
     "standaloneEnabled",
 ];
@@ -365,6 +367,10 @@ impl Reading {
             "standaloneEnabled" => self.standalone_disabled = !boolean()?,
             "dynamicConfigFile" => self.dynamic_file = Some(PathBuf::from(value)),
             "workers" => config.workers = number()?.min(64),
+            "peerType" if !value.eq_ignore_ascii_case("participant") => {
+                return Err(invalid("observers are not supported yet; only participant"));
+            }
+            "peerType" => {}
             "electionAlg" if value != "3" => return Err(invalid("only 3 (fast leader election) is supported")),
             "electionAlg" => {}
             "sslQuorum" | "quorum.auth.enableSasl" if boolean()? => {
@@ -557,6 +563,7 @@ mod tests {
         assert!(error("dataDir=/d\nclientPortAddress=127.0.0.1\n").contains("clientPort is not"));
         assert!(error("dataDir=/d\nminSessionTimeout=9\nmaxSessionTimeout=8\n").contains("minSessionTimeout"));
         assert!(error("dataDir=/d\nsslQuorum=true\n").contains("in the clear"));
+        assert!(error("dataDir=/d\npeerType=observer\n").contains("not supported yet"));
         assert!(error("dataDir=/d\nquorumListenOnAllIPs=maybe\n").contains("true or false"));
         assert!(error("dataDir=/d\nserver.1=a:1:2\nserver.2=b:1:2\ngroup.1=1:2\n").contains("hierarchical"));
         let missing = Config::from_file(Path::new("/nonexistent/zoo.cfg")).unwrap_err();

@@ -243,8 +243,8 @@ impl Manager {
         if server == my_id {
             return tracing::warn!("a connection to the election port says that it is this server ({my_id})");
         }
-        let told = initial.addresses.iter().flatten().filter_map(|text| HostPort::parse(text));
-        let told = told.filter(|addr| addr.host != "0.0.0.0" && addr.host != "::").next();
+        let mut told = initial.addresses.iter().flatten().filter_map(|text| HostPort::parse(text));
+        let told = told.find(|addr| addr.host != "0.0.0.0" && addr.host != "::");
         let peer = self.peer(server);
         if let Some(addr) = told {
             peer.addr = Some(addr);

@@ -1,11 +1,135 @@
 //! Layer 4: the host in production. Sockets, files, timers and threads, and no decision of the protocol: what happens
 //! goes into the peer as inputs, what must be done comes out as effects.
+//!
+//! One server is three kinds of threads: the core's (peer, links between servers and, by default, the clients), the
+//! disk's, and one for a periodic snapshot while it is written. A panic in any of them ends that server alone.
 
+mod acceptor;
 pub mod config;
+mod connection;
+mod core;
+mod disk;
 mod election_links;
+pub mod ensemble;
+mod gate;
+mod links;
+pub mod listen;
+mod loading;
 pub mod log;
+mod mntr;
 mod properties;
 pub mod server_addr;
+mod shared;
+mod start;
+mod status;
+mod task;
+mod words;
 
 pub use config::{Config, ConfigError, Whitelist};
+pub use ensemble::{Ensemble, EnsembleConfig, EnsembleError};
+pub use listen::Listeners;
 pub use server_addr::{HostPort, PeerType, ServerAddr};
+pub use start::StartError;
+pub use status::{Exit, Role, Status};
+
+use crate::records::PeerState;
+use disk::DiskQueue;
+use shared::{Event, Shared};
+use status::{Signal, StatusCell};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// What `srvr`, `stat`, `mntr` and `envi` call the version: the release whose behaviour this is, then our own. Apache's
+/// goes on with `, built on <date>`; a date is left out rather than invented.
+pub const VERSION_LINE: &str = concat!("3.9.4-zabkit-", env!("CARGO_PKG_VERSION"));
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    shared: Arc<Shared>,
+    status: Arc<StatusCell>,
+    disk: DiskQueue,
+    core: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Server {
+    /// Loads the data, binds the ports and starts the threads. Returns at once when bound; the election goes on.
+    pub fn start(config: Config, listeners: Listeners) -> Result<Server, StartError> {
+        start::start(config, listeners, None)
+    }
+
+    /// As [`Server::start`]; `signal` is raised at each transition.
+    fn start_with_signal(config: Config, listeners: Listeners, signal: Arc<Signal>) -> Result<Server, StartError> {
+        start::start(config, listeners, Some(signal))
+    }
+
+    /// Where clients connect; port 0 of 0.0.0.0 if the server takes none.
+    pub fn client_addr(&self) -> SocketAddr {
+        self.shared.config.client_addr.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
+    }
+
+    /// What it is doing now.
+    pub fn status(&self) -> Status {
+        let (version, exit) = self.status.get();
+        let peer = self.shared.peer_status();
+        let role = match (&exit, peer.state) {
+            (Some(_), _) => Role::Ended,
+            _ if self.shared.config.my_id.is_none() => Role::Standalone,
+            (None, PeerState::Looking) => Role::Looking,
+            (None, PeerState::Leading) => Role::Leading,
+            (None, PeerState::Following | PeerState::Observing) => Role::Following,
+        };
+        // Also after a panic in the core: the tree is still there to be looked at.
+        let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
+        Status {
+            version,
+            role,
+            serving: exit.is_none() && db.serving().is_some(),
+            epoch: peer.epoch,
+            leader: peer.leader.filter(|_| exit.is_none()),
+            last_processed: db.last_processed(),
+            tree_digest: db.tree().digest() as u64,
+            failure: exit.and_then(|exit| match exit {
+                Exit::Failed { reason, .. } => Some(reason),
+                Exit::Stopped | Exit::Killed => None,
+            }),
+        }
+    }
+
+    /// Clean end: no more clients, their connections closed, the log flushed, all threads joined.
+    pub fn stop(&self) -> Exit {
+        let _ = self.shared.events.send(Event::Stop);
+        self.wait()
+    }
+
+    /// As `kill -9` would: from the return on nothing of it writes, syncs or sends.
+    pub fn kill(&self) {
+        self.shared.gate.shut();
+        let _ = self.shared.events.send(Event::Kill);
+        self.disk.wake();
+        self.wait();
+    }
+
+    /// Blocks until the server has ended; how.
+    pub fn wait(&self) -> Exit {
+        let exit = self.status.wait_end();
+        let core = self.core.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(core) = core {
+            let _ = core.join();
+        }
+        exit
+    }
+
+    /// Blocks until there was a transition since the status with version `seen`, or until `deadline`.
+    pub fn wait_status(&self, seen: u64, deadline: Instant) -> Status {
+        self.status.wait_changed(seen, deadline);
+        self.status()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

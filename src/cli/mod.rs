@@ -1,0 +1,27 @@
+//! The `zabkit` command.
+
+mod server;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// ZooKeeper's coordination service without the JVM.
+#[derive(Parser)]
+#[command(name = "zabkit", version, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a server in the foreground until SIGTERM.
+    Server(server::ServerArgs),
+}
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Server(args) => server::run(&args),
+    }
+}

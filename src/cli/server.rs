@@ -1,0 +1,110 @@
+//! `zabkit server`: one server in the foreground, with ZooKeeper's start arguments and exit codes.
+
+use crate::server::{Config, Exit, Listeners, Server, log};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Wrong arguments, or a configuration that cannot be used.
+const EXIT_INVALID: u8 = 2;
+/// An error that nobody foresaw.
+const EXIT_UNEXPECTED: u8 = 1;
+
+/// As of ZooKeeper's server main.
+#[derive(clap::Args)]
+pub struct ServerArgs {
+    /// A zoo.cfg; or, for a standalone server: <CLIENT_PORT> <DATA_DIR> [TICK_TIME_MS] [MAX_CLIENT_CNXNS]
+    #[arg(required = true, num_args = 1..=4, value_name = "ZOO_CFG")]
+    arguments: Vec<String>,
+    /// The exit status after SIGTERM is 0 instead of 143.
+    #[arg(long)]
+    exit_zero_on_sigterm: bool,
+}
+
+/// Runs a server until it ends.
+pub fn run(args: &ServerArgs) -> ExitCode {
+    log::init();
+    let config = match configuration(&args.arguments) {
+        Ok(config) => config,
+        Err(reason) => {
+            tracing::error!("Invalid config, exiting abnormally: {reason}");
+            return ExitCode::from(EXIT_INVALID);
+        }
+    };
+    let server = match Server::start(config, Listeners::default()) {
+        Ok(server) => Arc::new(server),
+        Err(error) => {
+            tracing::error!("Unexpected exception, exiting abnormally: {error}");
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_UNEXPECTED));
+        }
+    };
+    match wait(&server) {
+        Ok(End::Server(exit)) => exit_code(&exit),
+        Ok(End::Signal { number: 15, .. }) if args.exit_zero_on_sigterm => ExitCode::SUCCESS,
+        Ok(End::Signal { number, exit: Exit::Stopped }) => ExitCode::from(128 + number),
+        Ok(End::Signal { exit, .. }) => exit_code(&exit),
+        Err(error) => {
+            tracing::error!("Unexpected exception, exiting abnormally: {error}");
+            ExitCode::from(EXIT_UNEXPECTED)
+        }
+    }
+}
+
+fn exit_code(exit: &Exit) -> ExitCode {
+    match exit {
+        Exit::Stopped | Exit::Killed => ExitCode::SUCCESS,
+        Exit::Failed { code, .. } => ExitCode::from(u8::try_from(*code).unwrap_or(EXIT_UNEXPECTED)),
+    }
+}
+
+fn configuration(arguments: &[String]) -> Result<Config, String> {
+    if let [file] = arguments {
+        tracing::info!("Reading configuration from: {file}");
+        let flags = ["SERVER_JVMFLAGS", "JVMFLAGS"].map(|name| std::env::var(name).unwrap_or_default()).join(" ");
+        return Config::from_file_with_flags(Path::new(file), &flags).map_err(|error| error.to_string());
+    }
+    let [port, dir, rest @ ..] = arguments else {
+        return Err("a zoo.cfg, or a client port and a data directory are needed".to_owned());
+    };
+    let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
+    let mut config = Config::standalone(port, PathBuf::from(dir));
+    let number = |text: &String| text.parse::<u32>().map_err(|_| format!("{text:?} is not a number"));
+    if let Some(tick) = rest.first() {
+        config.tick_time_ms = number(tick)?;
+    }
+    if let Some(max) = rest.get(1) {
+        config.max_client_cnxns = number(max)?;
+    }
+    Ok(config)
+}
+
+/// What ended first.
+enum End {
+    Server(Exit),
+    Signal { number: u8, exit: Exit },
+}
+
+/// Waits for the server's own end, or for a signal, upon which it is stopped.
+fn wait(server: &Arc<Server>) -> std::io::Result<End> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (ended, mut end) = tokio::sync::oneshot::channel();
+    let waiting = server.clone();
+    std::thread::Builder::new().name("wait".to_owned()).spawn(move || ended.send(waiting.wait()))?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        // Where certificates are reloaded one day; it must not end the server.
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let number = loop {
+            tokio::select! {
+                exit = &mut end => return Ok(End::Server(exit.unwrap_or(Exit::Killed))),
+                _ = terminate.recv() => break 15,
+                _ = interrupt.recv() => break 2,
+                _ = hang_up.recv() => {}
+            }
+        };
+        tracing::info!("signal {number}: the server is stopped");
+        Ok(End::Signal { number, exit: server.stop() })
+    })
+}

@@ -1,0 +1,128 @@
+//! Accepts clients, and deals their connections out to the threads that serve them.
+//!
+//! With `workers=0` a connection lives on the core's thread: a write then passes no other thread but the disk's. More
+//! workers let one server read on several CPUs; each is a thread with a runtime of its own.
+
+use super::connection;
+use super::shared::Shared;
+use super::task;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// How often connections that say nothing are looked for.
+const IDLE_SWEEP: Duration = Duration::from_secs(1);
+
+/// A connection for a worker; `None`: the worker ends.
+type Accepted = Option<(std::net::TcpStream, SocketAddr)>;
+
+/// The listener's task and the workers.
+#[derive(Default)]
+pub struct Acceptor {
+    accepting: Option<AbortHandle>,
+    /// Ends them when dropped.
+    _workers: Workers,
+}
+
+/// The threads that serve connections besides the core's; they end when this is dropped, and can be joined.
+#[derive(Default)]
+struct Workers {
+    queues: Vec<mpsc::UnboundedSender<Accepted>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Acceptor {
+    /// Starts accepting on the current runtime.
+    pub fn start(shared: &Arc<Shared>, listener: Option<std::net::TcpListener>) -> io::Result<Acceptor> {
+        let workers = Workers::start(shared)?;
+        let queues = workers.queues.clone();
+        let accepting = match listener {
+            Some(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = TcpListener::from_std(listener)?;
+                Some(task::spawn("the acceptor", &shared.events, accept(shared.clone(), listener, queues)))
+            }
+            None => None,
+        };
+        let sweeping = shared.clone();
+        task::spawn("the sweeper", &shared.events, async move {
+            loop {
+                tokio::time::sleep(IDLE_SWEEP).await;
+                sweeping.connections.expire_idle(&sweeping);
+            }
+        });
+        Ok(Acceptor { accepting, _workers: workers })
+    }
+
+    /// No client is accepted any more.
+    pub fn stop(&mut self) {
+        if let Some(task) = self.accepting.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Workers {
+    fn start(shared: &Arc<Shared>) -> io::Result<Workers> {
+        let mut workers = Workers::default();
+        for n in 0..shared.config.workers {
+            let (queue, accepted) = mpsc::unbounded_channel();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let shared = shared.clone();
+            let thread = std::thread::Builder::new().name(format!("NIOWorkerThread-{n}"));
+            workers.threads.push(thread.spawn(move || {
+                let span = shared.span.clone();
+                let _entered = span.enter();
+                runtime.block_on(work(&shared, accepted));
+            })?);
+            workers.queues.push(queue);
+        }
+        Ok(workers)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for queue in self.queues.drain(..) {
+            let _ = queue.send(None);
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener, queues: Vec<mpsc::UnboundedSender<Accepted>>) {
+    let mut turn = 0;
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // Out of file descriptors, or the other side has gone: the next one may do better.
+            Err(error) => {
+                tracing::warn!("Error accepting new connection: {error}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        if queues.is_empty() {
+            connection::serve(&shared, stream, peer);
+        } else if let Ok(stream) = stream.into_std() {
+            turn = (turn + 1) % queues.len();
+            let _ = queues[turn].send(Some((stream, peer)));
+        }
+    }
+}
+
+/// A worker's main task; with it end its runtime and all its connections.
+async fn work(shared: &Arc<Shared>, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
+    while let Some(Some((stream, peer))) = accepted.recv().await {
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            connection::serve(shared, stream, peer);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The core's thread: feeds the peer with all that has happened, and does what it decides.
+//!
+//! One turn takes everything that waits, steps the peer with each, performs the effects on the database at once, and
+//! at the end of the turn writes each socket once and wakes the disk thread once. A wake-up of another thread costs
+//! more than all that is done in a turn for one request, so there is never one for each request.
+
+use super::acceptor::Acceptor;
+use super::disk::{DiskQueue, Job};
+use super::election_links::{ElectionEvent, ElectionLinks};
+use super::links::Links;
+use super::shared::{Event, Shared, count};
+use super::status::StatusCell;
+use crate::peer::io::{DbOp, DiskOp, Effects, Input, LinkOp, Note, Now};
+use crate::peer::{Outbox, PeerStatus, QuorumPeer};
+use crate::records::PeerState;
+use crate::sync;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep};
+
+/// Events taken in one turn.
+const TURN_MAX: usize = 4096;
+/// Changes of the database in one hold of its lock, so that readers on other threads wait little.
+const HOLD_MAX: usize = 1000;
+
+/// How the core has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoreEnd {
+    Stopped,
+    Killed,
+    Failed { code: i32, reason: String },
+}
+
+/// What the core drives.
+pub struct Core {
+    pub shared: Arc<Shared>,
+    pub peer: QuorumPeer,
+    pub disk: DiskQueue,
+    pub links: Links,
+    /// `None`: standalone.
+    pub election: Option<ElectionLinks>,
+    pub acceptor: Acceptor,
+    pub status: Arc<StatusCell>,
+    pub turn: Turn,
+}
+
+/// What a turn collects.
+#[derive(Default)]
+pub struct Turn {
+    effects: Effects,
+    jobs: Vec<Job>,
+    dirty: Vec<Arc<Outbox>>,
+    end: Option<CoreEnd>,
+}
+
+impl Core {
+    /// Runs until the server ends.
+    pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> CoreEnd {
+        let now = self.shared.now();
+        {
+            let shared = self.shared.clone();
+            let db = sync::read(&shared.db);
+            self.peer.start(now, &db, &mut self.turn.effects);
+        }
+        self.perform(now);
+        let mut batch = Vec::new();
+        let timer = tokio::time::sleep_until(Instant::now());
+        tokio::pin!(timer);
+        loop {
+            if let Some(end) = self.end_turn() {
+                return end;
+            }
+            let wakeup = self.set_timer(timer.as_mut());
+            tokio::select! {
+                biased;
+                n = events.recv_many(&mut batch, TURN_MAX) => assert!(n > 0, "the server holds a sender"),
+                () = &mut timer, if wakeup => {}
+            }
+            self.step_all(&mut batch);
+            // Also when events never end: heartbeats and expiry do not wait for a quiet moment.
+            let now = self.shared.now();
+            if self.peer.next_wakeup().is_some_and(|at| at <= now.micros) {
+                self.step(now, Input::Wakeup);
+            }
+        }
+    }
+
+    /// Sets the timer to the peer's next wake-up; false: there is none.
+    fn set_timer(&self, timer: std::pin::Pin<&mut Sleep>) -> bool {
+        let Some(wakeup) = self.peer.next_wakeup() else {
+            return false;
+        };
+        let at = Instant::from_std(self.shared.clock.instant(wakeup));
+        if timer.deadline() != at {
+            timer.reset(at);
+        }
+        true
+    }
+
+    /// Steps with everything that has come in, requests of several connections as one input.
+    fn step_all(&mut self, batch: &mut Vec<Event>) {
+        let now = self.shared.now();
+        let mut requests = Vec::new();
+        for event in batch.drain(..) {
+            if let Event::Input(Input::Requests(more)) = event {
+                if requests.is_empty() {
+                    requests = more
+                } else {
+                    requests.extend(more)
+                }
+                continue;
+            }
+            if !requests.is_empty() {
+                self.step(now, Input::Requests(std::mem::take(&mut requests)));
+            }
+            match event {
+                Event::Input(input) => self.step(now, input),
+                Event::Inputs(inputs) => inputs.into_iter().for_each(|input| self.step(now, input)),
+                Event::Fail { code, reason } => self.end(CoreEnd::Failed { code, reason }),
+                Event::Stop => self.end(CoreEnd::Stopped),
+                Event::Kill => self.end(CoreEnd::Killed),
+            }
+            if self.turn.end.is_some() {
+                return;
+            }
+        }
+        if !requests.is_empty() {
+            self.step(now, Input::Requests(requests));
+        }
+    }
+
+    fn end(&mut self, end: CoreEnd) {
+        self.turn.end.get_or_insert(end);
+    }
+
+    fn step(&mut self, now: Now, input: Input) {
+        if self.turn.end.is_some() {
+            return;
+        }
+        {
+            let db = sync::read(&self.shared.db);
+            self.peer.step(now, input, &db, &mut self.turn.effects);
+        }
+        self.perform(now);
+    }
+
+    /// Does what one step left to do, or puts it where the end of the turn does it.
+    fn perform(&mut self, now: Now) {
+        if self.turn.effects.is_empty() {
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.turn.effects);
+        self.change_database(now, &mut effects);
+        for op in effects.disk.drain(..) {
+            self.queue_disk(op);
+        }
+        for op in effects.links.drain(..) {
+            self.do_link(op);
+        }
+        if let Some(election) = &self.election {
+            for (to, notification) in effects.election.drain(..) {
+                election.send(to, notification);
+            }
+        }
+        for note in effects.notes.drain(..) {
+            self.note(&note);
+        }
+        if let Some(end) = effects.end.take() {
+            self.end(CoreEnd::Failed { code: end.code, reason: end.reason });
+        }
+        self.turn.effects = effects; // Its vectors are used again.
+    }
+
+    fn change_database(&mut self, now: Now, effects: &mut Effects) {
+        let mut ops = effects.db.drain(..);
+        let mut commits = 0;
+        while ops.len() > 0 {
+            let mut db = sync::write(&self.shared.db);
+            let part = ops.by_ref().take(HOLD_MAX).inspect(|op| match op {
+                DbOp::Commit(_) => commits += 1,
+                // Under the lock: a snapshot's next chunk sees that its tree is gone.
+                DbOp::Install(_) => count(&self.shared.trees, 1),
+                _ => {}
+            });
+            db.perform(now, part, &mut self.turn.dirty, &mut effects.notes);
+        }
+        if commits > 0 {
+            count(&self.shared.metrics.commits, commits);
+        }
+    }
+
+    fn queue_disk(&mut self, op: DiskOp) {
+        let DiskOp::TakeSnapshot { generation, zxid, install } = op else {
+            return self.turn.jobs.push(Job::Op(op));
+        };
+        match self.shared.begin_snapshot() {
+            Some(chunks) => self.turn.jobs.push(Job::Snapshot { generation, zxid, install, chunks }),
+            None if install => {
+                let reason = "too many snapshots are under way to install the leader's".to_owned();
+                self.end(CoreEnd::Failed { code: 10, reason });
+            }
+            None => {
+                tracing::warn!("no snapshot at {zxid}: too many are being sent to learners; the next one is due later");
+                self.shared.input(Input::SnapshotSaved { generation, zxid, install });
+            }
+        }
+    }
+
+    fn do_link(&mut self, op: LinkOp) {
+        match op {
+            LinkOp::Connect { leader } => {
+                let addr = self.shared.config.servers.get(&leader).map(|server| server.quorum.clone());
+                self.links.connect(leader, addr);
+            }
+            LinkOp::Send { link, packet } => self.links.send(link, &packet),
+            LinkOp::StreamSnapshot { link, zxid } => match self.shared.begin_snapshot() {
+                Some(chunks) => self.links.stream_snapshot(link, Box::new(chunks)),
+                None => {
+                    tracing::warn!("too many snapshots are under way to send one at {zxid}; the learner tries again");
+                    self.links.close(link);
+                    self.shared.input(Input::LinkDown { link, reason: "too many snapshots are under way".to_owned() });
+                }
+            },
+            LinkOp::Close { link } => self.links.close(link),
+        }
+    }
+
+    fn note(&self, note: &Note) {
+        let metrics = &self.shared.metrics;
+        match note {
+            Note::StateChanged { state } => {
+                count(&metrics.looking, u64::from(*state == "LOOKING"));
+                tracing::info!("{note}");
+            }
+            Note::ElectionWon { took_ms, .. } => {
+                metrics.election.add(*took_ms);
+                tracing::info!("{note}");
+            }
+            Note::SyncSent { how, .. } => {
+                count(if *how == "SNAP" { &metrics.snap_syncs } else { &metrics.diff_syncs }, 1);
+                tracing::info!("{note}");
+            }
+            Note::DigestMismatch { .. } => {
+                count(&metrics.digest_mismatches, 1);
+                tracing::error!("{note}");
+            }
+            Note::LearnerDropped { .. } | Note::Warning(_) | Note::SyncReceived { how: "TRUNC", .. } => {
+                tracing::warn!("{note}");
+            }
+            _ => tracing::info!("{note}"),
+        }
+    }
+
+    /// The sockets first: what other servers have to do takes longer than what our disk has to.
+    fn end_turn(&mut self) -> Option<CoreEnd> {
+        if let Some(end) = self.turn.end.take() {
+            if end == CoreEnd::Stopped {
+                self.say_goodbye();
+            }
+            return Some(end);
+        }
+        self.links.flush();
+        self.disk.push(&mut self.turn.jobs);
+        self.shared.connections.flush(&self.shared, &mut self.turn.dirty);
+        self.publish_status();
+        None
+    }
+
+    /// A clean end: clients are closed after their answers, the log is closed after its last append.
+    fn say_goodbye(&mut self) {
+        self.acceptor.stop();
+        let now = self.shared.now();
+        sync::write(&self.shared.db).perform(now, [DbOp::StopServing], &mut self.turn.dirty, &mut Vec::new());
+        self.shared.connections.flush(&self.shared, &mut self.turn.dirty);
+        self.links.flush();
+        self.turn.jobs.push(Job::Close);
+        self.disk.push(&mut self.turn.jobs);
+    }
+
+    fn publish_status(&mut self) {
+        let status = self.peer.status();
+        let former = {
+            let mut shared = self.shared.peer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            std::mem::replace(&mut *shared, status)
+        };
+        if transition(&former) != transition(&status) {
+            if let Some(election) = &self.election {
+                election.set_looking(status.state == PeerState::Looking);
+            }
+            self.status.changed();
+        }
+    }
+}
+
+/// What of a status is a transition.
+fn transition(status: &PeerStatus) -> impl PartialEq {
+    (status.state, status.serving, status.leader, status.epoch)
+}
+
+/// The inputs that election events are.
+pub fn election_input(event: ElectionEvent) -> Input {
+    match event {
+        ElectionEvent::Message { from, notification } => Input::Notification { from, notification },
+        ElectionEvent::Link { server, up } => Input::ElectionLink { server, up },
+    }
+}

@@ -1,0 +1,459 @@
+//! The disk thread: the log, the epochs, the snapshots of one server.
+//!
+//! It takes everything that is waiting, appends it all with one write and one `fdatasync` (group commit), and hands
+//! all completions back in one message. Periodic snapshots are written by a thread of their own from chunks of the
+//! database, so that appends never wait for them; a snapshot from the leader is installed in its turn. Any error ends
+//! the server: nothing is tried again, since a second `fdatasync` may "succeed" without the pages that the first lost.
+//!
+//! ZooKeeper: `SyncRequestProcessor`, `PurgeTxnLog`.
+
+use super::links::{Chunk, ChunkSource};
+use super::loading::Loading;
+use super::shared::{DatabaseChunks, Event, Shared};
+use crate::peer::io::{DiskOp, Generation, Input};
+use crate::records::Zxid;
+use crate::storage::{RealDisk, SnapshotWriter, Storage, StorageError, Truncated};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Exit code of a disk error, and of everything unexpected.
+const EXIT_UNEXPECTED: i32 = 1;
+/// Exit code of a failed snapshot.
+const EXIT_SNAPSHOT: i32 = 10;
+/// Exit code of a truncation that cannot be done.
+const EXIT_TRUNC: i32 = 13;
+/// Bytes of a snapshot made in one hold of the database's lock.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Work for the disk thread.
+pub enum Job {
+    /// Anything but a snapshot.
+    Op(DiskOp),
+    /// The database at `zxid`, to be written; with `install` in its turn, else beside later work.
+    Snapshot { generation: Generation, zxid: Zxid, install: bool, chunks: DatabaseChunks },
+    /// A periodic snapshot is on disk: remove what it makes superfluous.
+    Purge,
+    /// Finish: all is synced, the directory is closed.
+    Close,
+}
+
+/// The queue of the disk thread.
+#[derive(Clone)]
+pub struct DiskQueue {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    jobs: Mutex<VecDeque<Job>>,
+    filled: Condvar,
+}
+
+impl DiskQueue {
+    pub fn new() -> DiskQueue {
+        DiskQueue { inner: Arc::default() }
+    }
+
+    /// Hands over all of `jobs`, with one wake-up.
+    pub fn push(&self, jobs: &mut Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.lock().extend(jobs.drain(..));
+        self.inner.filled.notify_one();
+    }
+
+    /// Wakes the thread so that it sees that the gate is shut.
+    pub fn wake(&self) {
+        let _jobs = self.lock();
+        self.inner.filled.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        self.inner.jobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Waits for work and takes all of it. `None`: the gate is shut.
+    fn take(&self, shared: &Shared) -> Option<VecDeque<Job>> {
+        let mut jobs = self.lock();
+        loop {
+            if shared.gate.is_shut() {
+                return None;
+            }
+            if !jobs.is_empty() {
+                return Some(std::mem::take(&mut *jobs));
+            }
+            jobs = self.inner.filled.wait(jobs).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+}
+
+/// Starts the disk thread. It ends at [`Job::Close`], when the gate is shut, or at the first error.
+/// Then it returns the exit code and the reason, which the core has been told too.
+pub fn start(
+    shared: Arc<Shared>,
+    queue: DiskQueue,
+    storage: Storage<RealDisk>,
+) -> std::io::Result<JoinHandle<Option<(i32, String)>>> {
+    std::thread::Builder::new().name("SyncThread".to_owned()).spawn(move || {
+        let span = shared.span.clone();
+        let _entered = span.enter();
+        let mut thread = DiskThread {
+            shared: &shared,
+            queue: &queue,
+            storage: Some(storage),
+            unsynced: Vec::new(),
+            unsynced_in: Generation(0),
+            completions: Vec::new(),
+            snapshots: Vec::new(),
+        };
+        let end = catch_unwind(AssertUnwindSafe(|| thread.run()));
+        let failure = match end {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure),
+            Err(panic) => Some(Failure {
+                code: EXIT_UNEXPECTED,
+                reason: format!("the disk thread has panicked: {}", panic_text(&*panic)),
+            }),
+        };
+        if let Some(Failure { code, reason }) = &failure {
+            let _ = shared.events.send(Event::Fail { code: *code, reason: reason.clone() });
+            // Snapshots under way end at the next chunk, with the server.
+            shared.gate.shut();
+        }
+        for snapshot in thread.snapshots {
+            let _ = snapshot.join();
+        }
+        failure.map(|Failure { code, reason }| (code, reason))
+    })
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Why the server ends.
+struct Failure {
+    code: i32,
+    reason: String,
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Failure { code: EXIT_UNEXPECTED, reason: error.to_string() }
+    }
+}
+
+struct DiskThread<'a> {
+    shared: &'a Arc<Shared>,
+    queue: &'a DiskQueue,
+    /// `None` once closed.
+    storage: Option<Storage<RealDisk>>,
+    /// To be appended, and of which role.
+    unsynced: Vec<(Zxid, Bytes)>,
+    unsynced_in: Generation,
+    /// For the core, handed over at the end of the turn.
+    completions: Vec<Input>,
+    snapshots: Vec<JoinHandle<()>>,
+}
+
+impl DiskThread<'_> {
+    fn run(&mut self) -> Result<(), Failure> {
+        while let Some(jobs) = self.queue.take(self.shared) {
+            for job in jobs {
+                if self.do_job(job)?.is_none() {
+                    return Ok(());
+                }
+            }
+            if self.sync()?.is_none() {
+                return Ok(());
+            }
+            self.hand_over();
+            if self.queue.is_empty() && self.pass(Storage::idle)?.is_none() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Does `operation` unless the gate is shut, which is `None`.
+    fn pass<T>(
+        &mut self,
+        operation: impl FnOnce(&mut Storage<RealDisk>) -> Result<T, StorageError>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(storage) = &mut self.storage else {
+            return Ok(None);
+        };
+        Ok(self.shared.gate.pass(|| operation(storage)).transpose()?)
+    }
+
+    /// `None`: the thread ends.
+    fn do_job(&mut self, job: Job) -> Result<Option<()>, Failure> {
+        match job {
+            Job::Op(DiskOp::Append { generation, proposals }) => {
+                if generation != self.unsynced_in && self.sync()?.is_none() {
+                    return Ok(None);
+                }
+                self.unsynced_in = generation;
+                self.unsynced.extend(proposals.into_iter().map(|proposal| (proposal.zxid(), proposal.bytes)));
+                return Ok(Some(()));
+            }
+            _ if self.sync()?.is_none() => return Ok(None),
+            Job::Op(DiskOp::Drain { generation }) => self.completions.push(Input::Drained { generation }),
+            Job::Op(DiskOp::SaveAcceptedEpoch { generation, epoch }) => {
+                let saved = self.pass(|storage| storage.save_accepted_epoch(epoch))?;
+                self.complete(saved, Input::AcceptedEpochSaved { generation, epoch });
+            }
+            Job::Op(DiskOp::SaveCurrentEpoch { generation, epoch }) => {
+                let saved = self.pass(|storage| storage.save_current_epoch(epoch))?;
+                self.complete(saved, Input::CurrentEpochSaved { generation, epoch });
+            }
+            Job::Op(DiskOp::Truncate { generation, to }) => return self.truncate(generation, to),
+            Job::Op(DiskOp::TakeSnapshot { .. }) => unreachable!("the core makes a Job::Snapshot of it"),
+            Job::Snapshot { generation, zxid, install: true, chunks } => return self.install(generation, zxid, chunks),
+            Job::Snapshot { generation, zxid, install: false, chunks } => {
+                return self.begin_snapshot(generation, zxid, chunks);
+            }
+            Job::Purge => {
+                for path in self.pass(Storage::purge)?.into_iter().flatten() {
+                    tracing::info!("Removing file: {}", path.display());
+                }
+            }
+            Job::Close => {
+                if let Some(storage) = self.storage.take() {
+                    self.shared.gate.pass(|| storage.close()).transpose()?;
+                }
+                return Ok(None);
+            }
+        }
+        Ok((!self.shared.gate.is_shut()).then_some(()))
+    }
+
+    fn complete(&mut self, done: Option<()>, input: Input) {
+        if done.is_some() {
+            self.completions.push(input);
+        }
+    }
+
+    /// Appends and syncs what was collected, whatever it is: one write, one sync, one completion.
+    fn sync(&mut self) -> Result<Option<()>, Failure> {
+        let Some(&(up_to, _)) = self.unsynced.last() else {
+            return Ok(Some(()));
+        };
+        let txns = std::mem::take(&mut self.unsynced);
+        if self.pass(|storage| storage.append(&txns))?.is_none() {
+            return Ok(None);
+        }
+        let began = Instant::now();
+        if self.pass(Storage::sync)?.is_none() {
+            return Ok(None);
+        }
+        let took_ms = began.elapsed().as_millis() as u64;
+        self.shared.metrics.fsync.add(took_ms);
+        self.shared.metrics.batch.add(txns.len() as u64);
+        if took_ms > u64::from(self.shared.config.fsync_warning_ms) {
+            let bytes = self.storage.as_ref().map_or(0, |storage| storage.since_roll().1);
+            tracing::warn!(
+                "fsync-ing the write ahead log in SyncThread took {took_ms}ms which will adversely effect operation \
+                 latency. File size is {bytes} bytes. See the ZooKeeper troubleshooting guide"
+            );
+        }
+        self.unsynced = txns;
+        self.unsynced.clear();
+        self.completions.push(Input::Flushed { generation: self.unsynced_in, up_to });
+        Ok(Some(()))
+    }
+
+    fn hand_over(&mut self) {
+        if !self.completions.is_empty() {
+            let _ = self.shared.events.send(Event::Inputs(std::mem::take(&mut self.completions)));
+        }
+    }
+
+    fn truncate(&mut self, generation: Generation, to: Zxid) -> Result<Option<()>, Failure> {
+        match self.pass(|storage| storage.truncate(to))? {
+            None => return Ok(None),
+            Some(Truncated::To { .. }) => {}
+            Some(Truncated::NoBase) => {
+                let reason = format!(
+                    "the log cannot be truncated to {to}, because no snapshot is that old; move version-2 away to \
+                     rebuild this server from the others"
+                );
+                return Err(Failure { code: EXIT_TRUNC, reason });
+            }
+        }
+        let mut loading = Loading::default();
+        let Some(recovered) = self.pass(|storage| storage.reload(&mut loading))? else {
+            return Ok(None);
+        };
+        let loaded = Box::new(loading.finish(recovered.last_zxid));
+        self.completions.push(Input::Truncated { generation, loaded });
+        Ok(Some(()))
+    }
+
+    /// The leader's snapshot replaces all that is here.
+    fn install(
+        &mut self,
+        generation: Generation,
+        zxid: Zxid,
+        mut chunks: DatabaseChunks,
+    ) -> Result<Option<()>, Failure> {
+        let Some(mut writer) = self.pass(|storage| storage.begin_snapshot(zxid))? else {
+            return Ok(None);
+        };
+        let digest = Some((zxid, chunks.digest));
+        match write_body(self.shared, &mut writer, &mut chunks)? {
+            Body::Written => {}
+            // The role that asked has ended, and another history is being installed.
+            Body::Gone => {
+                writer.abort();
+                return Ok(Some(()));
+            }
+            Body::Killed => return Ok(None),
+        }
+        drop(chunks);
+        let installed = self.pass(|storage| storage.install_snapshot(writer, digest))?;
+        self.complete(installed, Input::SnapshotSaved { generation, zxid, install: true });
+        Ok(installed)
+    }
+
+    /// Rolls the log and lets another thread write the snapshot.
+    fn begin_snapshot(
+        &mut self,
+        generation: Generation,
+        zxid: Zxid,
+        mut chunks: DatabaseChunks,
+    ) -> Result<Option<()>, Failure> {
+        self.snapshots.retain(|snapshot| !snapshot.is_finished());
+        let writer = self.pass(|storage| {
+            storage.roll()?;
+            storage.begin_snapshot(zxid)
+        })?;
+        let Some(writer) = writer else {
+            return Ok(None);
+        };
+        let (shared, queue) = (self.shared.clone(), self.queue.clone());
+        let thread = std::thread::Builder::new().name("Snapshot Thread".to_owned()).spawn(move || {
+            let span = shared.span.clone();
+            let _entered = span.enter();
+            let end = catch_unwind(AssertUnwindSafe(|| write_snapshot(&shared, writer, &mut chunks)));
+            drop(chunks);
+            let failure = match end {
+                Ok(Ok(true)) => return finished(&shared, &queue, generation, zxid, true),
+                Ok(Ok(false)) => return finished(&shared, &queue, generation, zxid, false),
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => format!("the snapshot thread has panicked: {}", panic_text(&*panic)),
+            };
+            let _ = shared.events.send(Event::Fail { code: EXIT_SNAPSHOT, reason: failure });
+        });
+        let thread = thread.map_err(|error| Failure {
+            code: EXIT_SNAPSHOT,
+            reason: format!("a thread for the snapshot cannot be made: {error}"),
+        })?;
+        self.snapshots.push(thread);
+        Ok(Some(()))
+    }
+}
+
+/// Tells the core that the snapshot is there or given up; if it is there, others may be superfluous.
+fn finished(shared: &Shared, queue: &DiskQueue, generation: Generation, zxid: Zxid, is_saved: bool) {
+    if is_saved && shared.config.retain_snapshots > 0 {
+        queue.push(&mut vec![Job::Purge]);
+    }
+    shared.input(Input::SnapshotSaved { generation, zxid, install: false });
+}
+
+/// Writes a periodic snapshot; false: given up, because the history was replaced or the server is killed.
+fn write_snapshot(
+    shared: &Shared,
+    mut writer: SnapshotWriter<RealDisk>,
+    chunks: &mut DatabaseChunks,
+) -> Result<bool, StorageError> {
+    let began = Instant::now();
+    let zxid = writer.zxid();
+    let digest = Some((zxid, chunks.digest));
+    match write_body(shared, &mut writer, chunks)? {
+        Body::Written => {}
+        Body::Gone => {
+            writer.abort();
+            return Ok(false);
+        }
+        Body::Killed => return Ok(false),
+    }
+    match shared.gate.pass(|| writer.finish(digest)) {
+        None | Some(Err(StorageError::Superseded { .. })) => Ok(false),
+        Some(Err(error)) => Err(error),
+        Some(Ok(path)) => {
+            let took_ms = began.elapsed().as_millis() as u64;
+            shared.metrics.snapshot.add(took_ms);
+            tracing::info!("Snapshotting: {zxid} to {}", path.display());
+            tracing::info!("Snapshot taken in {took_ms} ms");
+            Ok(true)
+        }
+    }
+}
+
+enum Body {
+    Written,
+    /// The tree was replaced.
+    Gone,
+    Killed,
+}
+
+/// Writes the database's chunks, each in a short hold of its lock.
+fn write_body(
+    shared: &Shared,
+    writer: &mut SnapshotWriter<RealDisk>,
+    chunks: &mut DatabaseChunks,
+) -> Result<Body, StorageError> {
+    let mut bytes = Vec::with_capacity(CHUNK_BYTES + (CHUNK_BYTES >> 2));
+    loop {
+        bytes.clear();
+        let chunk = chunks.next_chunk(CHUNK_BYTES, &mut bytes);
+        if chunk == Chunk::Gone {
+            return Ok(Body::Gone);
+        }
+        match shared.gate.pass(|| writer.write(&bytes)) {
+            None => return Ok(Body::Killed),
+            Some(result) => result?,
+        }
+        if chunk == Chunk::Last {
+            return Ok(Body::Written);
+        }
+    }
+}
+
+/// Writes the first snapshot of a directory that needs one before its log; at the start, without threads.
+pub fn write_first_snapshot(
+    storage: &Storage<RealDisk>,
+    db: &mut crate::peer::Database,
+    zxid: Zxid,
+) -> Result<(), StorageError> {
+    let mut writer = storage.begin_snapshot(zxid)?;
+    let digest = Some((zxid, db.tree().digest()));
+    let cursor = db.begin_snapshot().expect("no other snapshot is under way at the start");
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let is_last = db.next_chunk(cursor, CHUNK_BYTES, &mut bytes);
+        if let Err(error) = writer.write(&bytes) {
+            writer.abort();
+            return Err(error);
+        }
+        if is_last {
+            break;
+        }
+    }
+    db.end_snapshot(cursor);
+    writer.finish(digest).map(|_| ())
+}

@@ -1,0 +1,399 @@
+//! The quorum port: packets between a learner and its leader, as bytes.
+//!
+//! What the core sends is appended to the link's buffer and written once per turn, straight from the core when the
+//! socket has room; only what it does not take waits for the link's own task. A snapshot is streamed by that task,
+//! chunk by chunk as the socket takes them, and whatever the core sends meanwhile waits behind it. A link whose other
+//! side does not read is closed when [`LINK_BYTES_MAX`] are waiting: it will be synchronised anew.
+//!
+//! ZooKeeper: `LearnerHandler`, `Learner` (their threads and streams).
+
+use super::gate::Gate;
+use super::server_addr::HostPort;
+use crate::jute::{DecodeError, Reader, write_string};
+use crate::peer::io::{Input, LinkId};
+use crate::records::{QuorumPacket, SNAPSHOT_SIGNATURE, ServerId, SnapshotDecoder, SnapshotItem, TXN_BYTES_MAX};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+/// Bytes that may wait for a peer that does not read.
+const LINK_BYTES_MAX: usize = 256 << 20;
+/// While fewer bytes than this wait, the next chunk of a snapshot is made.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes taken from a socket at once.
+const READ_BYTES: usize = 128 << 10;
+/// The longest packet: its data, and the identities of a client.
+const PACKET_BYTES_MAX: usize = 4 * TXN_BYTES_MAX;
+/// A buffer that has grown beyond this is given back when empty.
+const BUFFER_KEPT_MAX: usize = 1 << 20;
+
+/// Makes a snapshot's body, chunk by chunk.
+pub trait ChunkSource: Send {
+    /// Appends about `bytes_max` bytes.
+    fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk;
+}
+
+/// What a [`ChunkSource`] has to say with a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    More,
+    /// That was the last one.
+    Last,
+    /// The tree has been replaced meanwhile; the snapshot cannot be finished.
+    Gone,
+}
+
+/// Where the links' inputs go.
+pub type Sink = Arc<dyn Fn(Input) + Send + Sync>;
+
+/// All links of a server.
+pub struct Links {
+    shared: Arc<Shared>,
+    /// Links with something new to write.
+    dirty: Vec<LinkId>,
+}
+
+struct Shared {
+    links: Mutex<BTreeMap<LinkId, Arc<Link>>>,
+    last_id: AtomicU64,
+    sink: Sink,
+    gate: Arc<Gate>,
+}
+
+struct Link {
+    id: LinkId,
+    stream: TcpStream,
+    out: Mutex<Out>,
+    /// Tells the link's task that it has to go on writing, or to end.
+    wake: Notify,
+}
+
+/// What is to be written.
+#[derive(Default)]
+struct Out {
+    bytes: Vec<u8>,
+    /// How many of `bytes` are written.
+    written: usize,
+    /// A snapshot that follows `bytes`.
+    snapshot: Option<Box<dyn ChunkSource>>,
+    /// What follows the snapshot.
+    later: Vec<u8>,
+    closing: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Links {
+    pub fn new(sink: Sink, gate: Arc<Gate>) -> Links {
+        let shared = Shared { links: Mutex::default(), last_id: AtomicU64::new(0), sink, gate };
+        Links { shared: Arc::new(shared), dirty: Vec::new() }
+    }
+
+    /// Accepts learners from now on, in every role: the core keeps those that come a little before it leads, and
+    /// closes others.
+    pub fn listen(&self, listener: std::net::TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let link = shared.add(stream, false);
+                        (shared.sink)(Input::LearnerLinkUp { link });
+                    }
+                    // Out of file descriptors, or the other side has gone.
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Connects to the leader's quorum port.
+    pub fn connect(&self, leader: ServerId, addr: Option<HostPort>) {
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            let result = match addr {
+                Some(addr) => match addr.literal() {
+                    Some(addr) => TcpStream::connect(addr).await,
+                    None => TcpStream::connect((addr.host.as_str(), addr.port)).await,
+                },
+                None => Err(io::ErrorKind::AddrNotAvailable.into()),
+            };
+            (shared.sink)(match result {
+                Ok(stream) => Input::LeaderLinkUp { link: shared.add(stream, true), leader },
+                Err(_) => Input::LeaderLinkFailed { leader },
+            });
+        });
+    }
+
+    /// Queues a packet; it leaves at the next [`Links::flush`].
+    pub fn send(&mut self, link: LinkId, packet: &QuorumPacket) {
+        self.queue(link, |out| {
+            packet.write(if out.snapshot.is_some() { &mut out.later } else { &mut out.bytes });
+        });
+    }
+
+    /// Queues a snapshot's body and its signature.
+    pub fn stream_snapshot(&mut self, link: LinkId, source: Box<dyn ChunkSource>) {
+        self.queue(link, |out| {
+            assert!(out.snapshot.is_none(), "a snapshot is being streamed to {link:?} already");
+            out.snapshot = Some(source);
+        });
+    }
+
+    /// Closes the link after what was queued. No [`Input::LinkDown`] follows.
+    pub fn close(&mut self, link: LinkId) {
+        self.queue(link, |out| out.closing = true);
+    }
+
+    fn queue(&mut self, id: LinkId, change: impl FnOnce(&mut Out)) {
+        // A link that is gone has been reported, or will be.
+        if let Some(link) = lock(&self.shared.links).get(&id) {
+            change(&mut lock(&link.out));
+            if !self.dirty.contains(&id) {
+                self.dirty.push(id);
+            }
+        }
+    }
+
+    /// Writes what was queued, as far as the sockets take it.
+    pub fn flush(&mut self) {
+        for id in self.dirty.drain(..) {
+            let Some(link) = lock(&self.shared.links).get(&id).cloned() else {
+                continue;
+            };
+            match self.shared.write_some(&link) {
+                Ok(Progress::Idle) => {}
+                // The rest, the snapshot, the close and the error are its task's.
+                Ok(Progress::Blocked | Progress::Closed) | Err(_) => link.wake.notify_one(),
+            }
+        }
+    }
+}
+
+/// How far writing came.
+enum Progress {
+    /// Everything is written.
+    Idle,
+    /// More is to be written when the socket takes it.
+    Blocked,
+    /// Everything is written, and the link is to be closed.
+    Closed,
+}
+
+impl Shared {
+    /// Registers a connection and starts its task.
+    fn add(self: &Arc<Self>, stream: TcpStream, from_leader: bool) -> LinkId {
+        let _ = stream.set_nodelay(true);
+        let id = LinkId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);
+        let link = Arc::new(Link { id, stream, out: Mutex::default(), wake: Notify::new() });
+        lock(&self.links).insert(id, link.clone());
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let end = shared.serve(&link, from_leader).await;
+            lock(&shared.links).remove(&id);
+            if let Err(error) = end {
+                (shared.sink)(Input::LinkDown { link: id, reason: error.to_string() });
+            }
+        });
+        id
+    }
+
+    /// Reads packets, and writes what the core could not, until the link ends; `Ok`: the core has closed it.
+    async fn serve(&self, link: &Link, from_leader: bool) -> io::Result<()> {
+        let mut decoder = Decoder::new(from_leader);
+        loop {
+            let is_blocked = {
+                let out = lock(&link.out);
+                out.closing || out.snapshot.is_some() || out.written < out.bytes.len()
+            };
+            tokio::select! {
+                ready = link.stream.readable() => {
+                    ready?;
+                    self.read_some(link, &mut decoder)?;
+                }
+                ready = link.stream.writable(), if is_blocked => {
+                    ready?;
+                    if let Progress::Closed = self.write_some(link)? {
+                        return Ok(());
+                    }
+                    // A chunk has been made; others of this thread have their turn.
+                    tokio::task::yield_now().await;
+                }
+                () = link.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Takes what the socket has (a bounded amount) and hands on what is whole.
+    fn read_some(&self, link: &Link, decoder: &mut Decoder) -> io::Result<()> {
+        decoder.bytes.reserve(READ_BYTES);
+        match link.stream.try_read_buf(&mut decoder.bytes) {
+            Ok(0) => {
+                let closed = "the other side has closed the connection";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let end = decoder.decode(link.id, &mut |input| (self.sink)(input));
+        end.map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("the stream cannot be understood: {error}"))
+        })
+    }
+
+    /// Writes until everything is written or the socket takes no more; makes at most one chunk of a snapshot.
+    fn write_some(&self, link: &Link) -> io::Result<Progress> {
+        let mut out = lock(&link.out);
+        if out.snapshot.is_some() && out.bytes.len() - out.written < CHUNK_BYTES {
+            out.next_chunk()?;
+        }
+        while out.written < out.bytes.len() {
+            let rest = &out.bytes[out.written..];
+            let n = match self.gate.pass(|| link.stream.try_write(rest)) {
+                None => return Ok(Progress::Closed),
+                Some(Ok(n)) => n,
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let waiting = out.bytes.len() - out.written + out.later.len();
+                    if waiting > LINK_BYTES_MAX {
+                        return Err(io::Error::other(format!("it has not taken {waiting} bytes; it is too slow")));
+                    }
+                    return Ok(Progress::Blocked);
+                }
+                Some(Err(error)) => return Err(error),
+            };
+            out.written += n;
+        }
+        out.written = 0;
+        out.bytes.clear();
+        if out.bytes.capacity() > BUFFER_KEPT_MAX {
+            out.bytes = Vec::new();
+        }
+        Ok(match (out.snapshot.is_some(), out.closing) {
+            (true, _) => Progress::Blocked,
+            (false, true) => Progress::Closed,
+            (false, false) => Progress::Idle,
+        })
+    }
+}
+
+impl Out {
+    fn next_chunk(&mut self) -> io::Result<()> {
+        let Some(source) = &mut self.snapshot else {
+            return Ok(());
+        };
+        match source.next_chunk(CHUNK_BYTES, &mut self.bytes) {
+            Chunk::More => {}
+            Chunk::Last => {
+                self.snapshot = None;
+                write_string(SNAPSHOT_SIGNATURE, &mut self.bytes);
+                self.bytes.append(&mut self.later);
+            }
+            Chunk::Gone => return Err(io::Error::other("the tree was replaced while a snapshot of it was sent")),
+        }
+        Ok(())
+    }
+}
+
+/// A stream's bytes to inputs: packets, and after a SNAP the snapshot's items.
+struct Decoder {
+    from_leader: bool,
+    bytes: Vec<u8>,
+    snapshot: Option<SnapshotDecoder>,
+}
+
+impl Decoder {
+    fn new(from_leader: bool) -> Decoder {
+        Decoder { from_leader, bytes: Vec::new(), snapshot: None }
+    }
+
+    /// Hands on everything that is whole; keeps the rest.
+    fn decode(&mut self, link: LinkId, sink: &mut dyn FnMut(Input)) -> Result<(), DecodeError> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut from = Reader::new(&bytes);
+        loop {
+            let before = from.remaining();
+            match self.snapshot {
+                None => self.packets(link, &mut from, sink)?,
+                Some(_) => self.items(link, &mut from, sink)?,
+            }
+            if from.remaining() == before {
+                break;
+            }
+        }
+        let consumed = bytes.len() - from.remaining();
+        if bytes.len() - consumed > PACKET_BYTES_MAX {
+            return Err(DecodeError::TooLong { length: bytes.len() - consumed, limit: PACKET_BYTES_MAX });
+        }
+        self.bytes = bytes;
+        self.bytes.drain(..consumed);
+        if self.bytes.is_empty() && self.bytes.capacity() > BUFFER_KEPT_MAX {
+            self.bytes = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Packets up to the end, or up to a SNAP.
+    fn packets(&mut self, link: LinkId, from: &mut Reader<'_>, sink: &mut dyn FnMut(Input)) -> Result<(), DecodeError> {
+        let mut packets = Vec::new();
+        let end = loop {
+            match QuorumPacket::take(from, self.from_leader) {
+                Ok(Some(packet)) => {
+                    let is_snap = matches!(packet, QuorumPacket::Snap { .. });
+                    packets.push(packet);
+                    if is_snap && self.from_leader {
+                        self.snapshot = Some(SnapshotDecoder::default());
+                        break Ok(());
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if !packets.is_empty() {
+            sink(Input::Packets { link, packets });
+        }
+        end
+    }
+
+    /// Items of a snapshot up to the end of what is here, or to the signature.
+    fn items(&mut self, link: LinkId, from: &mut Reader<'_>, sink: &mut dyn FnMut(Input)) -> Result<(), DecodeError> {
+        let Some(decoder) = &mut self.snapshot else {
+            return Ok(());
+        };
+        let mut items: Vec<SnapshotItem> = Vec::new();
+        while let Some(item) = decoder.take(from, TXN_BYTES_MAX)? {
+            items.push(item);
+        }
+        let end = decoder.is_done() && take_signature(from)?;
+        if end {
+            self.snapshot = None;
+        }
+        if end || !items.is_empty() {
+            sink(Input::SnapshotItems { link, items, end });
+        }
+        Ok(())
+    }
+}
+
+/// Takes the signature behind a snapshot; false: not all of it is here.
+fn take_signature(from: &mut Reader<'_>) -> Result<bool, DecodeError> {
+    let mut ahead = Reader::with_limit(from.rest(), SNAPSHOT_SIGNATURE.len());
+    match ahead.buffer() {
+        Ok(Some(bytes)) if bytes == SNAPSHOT_SIGNATURE.as_bytes() => {
+            from.bytes(4 + bytes.len())?;
+            Ok(true)
+        }
+        Ok(_) => Err(DecodeError::Unknown { what: "signature of a snapshot", value: 0 }),
+        Err(DecodeError::Short { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,94 @@
+//! Listening sockets: bound, and reserved so that a port stays its server's while the server is down.
+
+use super::server_addr::HostPort;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+/// The accept backlog unless the configuration says another. Java's 50 is too short for a reconnecting crowd.
+const BACKLOG: i32 = 1024;
+
+/// Sockets that listen already, so that their ports are known before they are told to others. `None`: bound from the
+/// configuration.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    pub client: Option<TcpListener>,
+    pub election: Option<TcpListener>,
+    pub quorum: Option<TcpListener>,
+}
+
+/// Listens at `addr`.
+pub fn listen(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = bound(addr, false)?;
+    socket.listen(if backlog > 0 { backlog } else { BACKLOG })?;
+    Ok(socket.into())
+}
+
+/// Listens at a server's own address, or at the same port of all interfaces.
+pub fn listen_at(addr: &HostPort, on_all_ips: bool) -> io::Result<TcpListener> {
+    let mut addr = addr.resolve()?;
+    if on_all_ips {
+        addr.set_ip(if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() });
+    }
+    listen(addr, BACKLOG)
+}
+
+/// Keeps a port of 127.0.0.1: connects are refused, and nobody else gets the port, until somebody with the same user
+/// listens on it by [`Reserved::listen`].
+#[derive(Debug)]
+pub struct Reserved {
+    _socket: Socket,
+    addr: SocketAddr,
+}
+
+impl Reserved {
+    pub fn new() -> io::Result<Reserved> {
+        let socket = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), true)?;
+        let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Reserved { _socket: socket, addr })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.addr.port()
+    }
+
+    pub fn listen(&self) -> io::Result<TcpListener> {
+        let socket = bound(self.addr, true)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+}
+
+fn bound(addr: SocketAddr, is_shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a former server may still be in TIME_WAIT. Not both options: with SO_REUSEADDR anybody could
+    // bind a port on which nobody listens at the moment.
+    if is_shared {
+        socket.set_reuse_port(true)?;
+    } else {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_reserved_port_refuses_until_its_server_listens_and_again_after_it_has_gone() {
+        let reserved = Reserved::new().unwrap();
+        let refused = || TcpStream::connect(reserved.addr).unwrap_err().kind();
+        assert_eq!(refused(), io::ErrorKind::ConnectionRefused);
+        for _ in 0..2 {
+            let listener = reserved.listen().unwrap();
+            let client = TcpStream::connect(reserved.addr).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            drop((listener, server, client));
+            assert_eq!(refused(), io::ErrorKind::ConnectionRefused);
+        }
+        assert!(TcpListener::bind(reserved.addr).is_err());
+    }
+}

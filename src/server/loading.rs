@@ -1,0 +1,45 @@
+//! From a data directory to a database: what [`Storage`](crate::storage::Storage) reads goes into the peer's loader.
+
+use crate::peer::DirectoryLoader;
+use crate::peer::io::Loaded;
+use crate::records::{SnapshotItem, Txn, Zxid};
+use crate::storage::{RecoverySink, SnapshotDigest};
+use bytes::Bytes;
+
+/// Builds a database from what a directory holds.
+#[derive(Default)]
+pub struct Loading {
+    loader: DirectoryLoader,
+}
+
+impl Loading {
+    pub fn finish(self, last_zxid: Zxid) -> Loaded {
+        if let [first, ..] = self.loader.digest_mismatches() {
+            let count = self.loader.digest_mismatches().len();
+            tracing::warn!(
+                "Digests are not matching. Value is Zxid. {first} (and {} more) while the log was replayed",
+                count - 1
+            );
+        }
+        self.loader.finish(last_zxid)
+    }
+}
+
+impl RecoverySink for Loading {
+    fn begin(&mut self) {
+        self.loader.begin();
+    }
+
+    fn item(&mut self, item: SnapshotItem) -> Result<(), String> {
+        self.loader.item(item).map_err(|error| error.to_string())
+    }
+
+    fn snapshot_done(&mut self, _: Zxid, _: SnapshotDigest) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn txn(&mut self, txn: Txn, bytes: Bytes) -> Result<(), String> {
+        self.loader.txn(txn, bytes);
+        Ok(())
+    }
+}

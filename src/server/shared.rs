@@ -1,0 +1,180 @@
+//! What the threads of one server share: the database behind its lock, the clock, the way to the core, the counters.
+
+use super::Config;
+use super::connection::Connections;
+use super::gate::Gate;
+use super::links::{Chunk, ChunkSource};
+use crate::peer::io::{Input, Now};
+use crate::peer::{Database, PeerStatus};
+use crate::sync::{self, RwLock};
+use crate::tree::CursorId;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+
+/// What the core's queue holds.
+#[derive(Debug)]
+pub enum Event {
+    Input(Input),
+    /// What one turn of the disk thread completed.
+    Inputs(Vec<Input>),
+    /// The server cannot go on.
+    Fail {
+        code: i32,
+        reason: String,
+    },
+    /// Clean end: no connection is accepted, the log is flushed.
+    Stop,
+    /// End without doing anything more.
+    Kill,
+}
+
+/// Shared by the threads of one server.
+pub struct Shared {
+    pub config: Config,
+    pub db: RwLock<Database>,
+    /// Counts the trees that the database has had: a snapshot's cursor belongs to one of them.
+    pub trees: AtomicU64,
+    pub clock: Clock,
+    pub gate: Arc<Gate>,
+    pub events: mpsc::UnboundedSender<Event>,
+    pub connections: Connections,
+    pub peer: Mutex<PeerStatus>,
+    pub metrics: Metrics,
+    /// For log lines: `myid`.
+    pub span: tracing::Span,
+}
+
+impl Shared {
+    /// Hands an input to the core. After its end nobody hears it.
+    pub fn input(&self, input: Input) {
+        let _ = self.events.send(Event::Input(input));
+    }
+
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    pub fn peer_status(&self) -> PeerStatus {
+        *self.peer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Begins a snapshot of the database as it is now; `None`: too many are under way.
+    pub fn begin_snapshot(self: &Arc<Self>) -> Option<DatabaseChunks> {
+        let mut db = sync::write(&self.db);
+        let cursor = db.begin_snapshot()?;
+        let digest = db.tree().digest();
+        let tree = self.trees.load(Ordering::Relaxed);
+        drop(db);
+        Some(DatabaseChunks { shared: self.clone(), cursor, tree, digest })
+    }
+}
+
+/// The time since the server's start, and the wall clock's.
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub fn new() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    pub fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { micros: self.micros(), wall_ms: wall.as_millis() as i64 }
+    }
+
+    pub fn micros(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
+    /// The instant of a time of this clock, for timers.
+    pub fn instant(&self, micros: u64) -> Instant {
+        self.start + std::time::Duration::from_micros(micros)
+    }
+}
+
+/// A snapshot of the database, made in chunks under the read lock.
+pub struct DatabaseChunks {
+    shared: Arc<Shared>,
+    cursor: CursorId,
+    /// Which of the database's trees it belongs to.
+    tree: u64,
+    /// The tree's digest.
+    pub digest: i64,
+}
+
+impl ChunkSource for DatabaseChunks {
+    fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk {
+        let db = sync::read(&self.shared.db);
+        if self.shared.trees.load(Ordering::Relaxed) != self.tree {
+            return Chunk::Gone;
+        }
+        if db.next_chunk(self.cursor, bytes_max, out) { Chunk::Last } else { Chunk::More }
+    }
+}
+
+impl Drop for DatabaseChunks {
+    fn drop(&mut self) {
+        // After a panic in a thread that held the lock there is no snapshot to end.
+        if let Ok(mut db) = self.shared.db.write()
+            && self.shared.trees.load(Ordering::Relaxed) == self.tree
+        {
+            db.end_snapshot(self.cursor);
+        }
+    }
+}
+
+/// Counters for `mntr` that are not the database's.
+#[derive(Default)]
+pub struct Metrics {
+    pub bytes_received: AtomicU64,
+    pub bytes_sent: AtomicU64,
+    pub connection_rejected: AtomicU64,
+    pub connection_requests: AtomicU64,
+    pub sessionless_expired: AtomicU64,
+    pub commits: AtomicU64,
+    pub looking: AtomicU64,
+    pub digest_mismatches: AtomicU64,
+    pub snap_syncs: AtomicU64,
+    pub diff_syncs: AtomicU64,
+    pub fsync: Summary,
+    pub snapshot: Summary,
+    pub election: Summary,
+    pub batch: Summary,
+}
+
+/// Minimum, maximum, count and sum of something measured, in ms (or a count).
+#[derive(Default)]
+pub struct Summary {
+    values: Mutex<SummaryValues>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct SummaryValues {
+    pub min: u64,
+    pub max: u64,
+    pub count: u64,
+    pub sum: u64,
+}
+
+impl Summary {
+    pub fn add(&self, value: u64) {
+        let mut values = self.values.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        values.min = if values.count == 0 { value } else { values.min.min(value) };
+        values.max = values.max.max(value);
+        values.count += 1;
+        values.sum += value;
+    }
+
+    pub fn get(&self) -> SummaryValues {
+        *self.values.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Adds to a counter.
+pub fn count(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}

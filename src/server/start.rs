@@ -1,0 +1,327 @@
+//! Starting a server: the data first, then the ports, then the threads; and what is left when it ends.
+
+use super::acceptor::Acceptor;
+use super::config::{Config, ConfigError};
+use super::core::{Core, CoreEnd, election_input};
+use super::disk::{self, DiskQueue, panic_text, write_first_snapshot};
+use super::election_links::{ElectionConfig, ElectionLinks};
+use super::gate::Gate;
+use super::links::Links;
+use super::listen::{Listeners, listen, listen_at};
+use super::loading::Loading;
+use super::shared::{Clock, Event, Metrics, Shared};
+use super::status::{Signal, StatusCell};
+use super::{Server, connection};
+use crate::peer::{Boot, Database, PeerConfig, QuorumPeer};
+use crate::records::Zxid;
+use crate::storage::{RealDisk, Storage, StorageConfig, StorageError};
+use crate::sync::RwLock;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Correct the configuration. Exit code 2.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The directory cannot be made or used (exit code 3), or what is in it cannot (exit code 1).
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Another program has the port, or the address is not this machine's. Exit code 1; 14 for the election port.
+    #[error("cannot listen at the {what} address {addr}: {source}")]
+    Bind { what: &'static str, addr: String, source: io::Error },
+    /// The system gives no more threads or descriptors. Exit code 1.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl StartError {
+    /// The exit code of a process that is this server. ZooKeeper: `ExitCode`.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            StartError::Config(_) => 2,
+            StartError::Storage(StorageError::MissingDirectory { .. } | StorageError::Locked { .. }) => 3,
+            StartError::Storage(StorageError::Io { op: "create" | "list" | "lock", .. }) => 3,
+            StartError::Storage(_) => 1,
+            StartError::Bind { what: "election", .. } => 14,
+            StartError::Bind { .. } | StartError::Thread(_) => 1,
+        }
+    }
+}
+
+/// Starts a server.
+pub fn start(mut config: Config, listeners: Listeners, signal: Option<Arc<Signal>>) -> Result<Server, StartError> {
+    config.validate()?;
+    let span = tracing::error_span!("server", myid = config.my_id.map_or(0, |id| id.0));
+    let entered = span.clone().entered();
+    say_settings(&config);
+
+    let (storage, db, boot) = load(&config)?;
+    let ports = Ports::open(&mut config, listeners)?;
+    let (events, queue) = mpsc::unbounded_channel();
+    let peer = QuorumPeer::new(peer_config(&config), boot);
+    let shared = Arc::new(Shared {
+        db: RwLock::new(db),
+        trees: AtomicU64::new(0),
+        clock: Clock::new(),
+        gate: Arc::new(Gate::default()),
+        events,
+        connections: connection::Connections::default(),
+        peer: Mutex::new(peer.status()),
+        metrics: Metrics::default(),
+        span: span.clone(),
+        config,
+    });
+    let status = Arc::new(StatusCell::new(signal));
+    let disk_queue = DiskQueue::new();
+    let disk = disk::start(shared.clone(), disk_queue.clone(), storage).map_err(StartError::Thread)?;
+
+    drop(entered);
+    let thread = CoreThread { shared: shared.clone(), status: status.clone(), disk_queue: disk_queue.clone(), disk };
+    let name = format!("QuorumPeer[myid={}]", shared.config.my_id.map_or(0, |id| id.0));
+    let core = std::thread::Builder::new().name(name).spawn(move || thread.run(peer, ports, queue));
+    let core = core.map_err(|error| {
+        shared.gate.shut();
+        disk_queue.wake();
+        StartError::Thread(error)
+    })?;
+    Ok(Server { shared, status, disk: disk_queue, core: Mutex::new(Some(core)) })
+}
+
+fn say_settings(config: &Config) {
+    for (key, value) in &config.unknown {
+        tracing::warn!("{key}={value} is ignored: it has no meaning here");
+    }
+    for (key, dir) in [("dataDir", &config.data_dir), ("dataLogDir", &config.data_log_dir)] {
+        if dir.is_relative() {
+            tracing::warn!("{key}={} is relative to the directory that the server is started in", dir.display());
+        }
+    }
+    match config.retain_snapshots {
+        0 => tracing::info!("Purge task is not scheduled."),
+        n => tracing::info!("after each snapshot all but the newest {n} and the logs that they need are removed"),
+    }
+    if !config.force_sync {
+        tracing::warn!("forceSync=no: acknowledged writes may be lost when the machine fails");
+    }
+    match config.voters().len() {
+        2 => tracing::warn!("No server failure will be tolerated. You need at least 3 servers."),
+        n if n > 0 && n % 2 == 0 => tracing::warn!("Non-optimal configuration, consider an odd number of servers."),
+        _ => {}
+    }
+}
+
+/// The database as the directory holds it. Afterwards the directory is locked, whole and ready to be appended to.
+fn load(config: &Config) -> Result<(Storage<RealDisk>, Database, Boot), StartError> {
+    let began = Instant::now();
+    let settings = StorageConfig {
+        data_log_dir: config.data_log_dir.clone(),
+        create_dirs: config.auto_create,
+        trust_empty: config.trust_empty,
+        force_sync: config.force_sync,
+        pre_alloc_bytes: u64::from(config.pre_alloc_kib) << 10,
+        retain_snapshots: config.retain_snapshots.max(1) as usize,
+        ..StorageConfig::new(&config.data_dir)
+    };
+    let mut loading = Loading::default();
+    let (storage, recovered) = Storage::open(RealDisk, settings, &mut loading)?;
+    for repair in &recovered.repaired {
+        tracing::warn!("{repair}");
+    }
+    for note in &recovered.notes {
+        tracing::info!("{note}");
+    }
+    let mut loaded = loading.finish(recovered.last_zxid);
+    let boot = Boot {
+        accepted_epoch: recovered.accepted_epoch,
+        current_epoch: recovered.current_epoch,
+        last_logged: recovered.last_zxid,
+        recent: std::mem::take(&mut loaded.recent),
+    };
+    let mut db = Database::new(loaded);
+    if recovered.needs_snapshot {
+        write_first_snapshot(&storage, &mut db, recovered.last_zxid)?;
+    }
+    tracing::info!(
+        "Snapshot loaded in {} ms, highest zxid is {}, digest is {}; {} txns loaded",
+        began.elapsed().as_millis(),
+        recovered.snapshot_zxid.unwrap_or(Zxid::ZERO),
+        db.tree().digest(),
+        recovered.txns
+    );
+    Ok((storage, db, boot))
+}
+
+fn peer_config(config: &Config) -> PeerConfig {
+    PeerConfig {
+        my_id: config.my_id,
+        voters: config.voters(),
+        config_text: config.config_text(),
+        config_version: config.servers_version,
+        tick_ms: config.tick_time_ms,
+        init_limit: config.init_limit,
+        sync_limit: config.sync_limit,
+        min_session_timeout_ms: config.min_session_timeout_ms().min(i32::MAX as u32) as i32,
+        max_session_timeout_ms: config.max_session_timeout_ms().min(i32::MAX as u32) as i32,
+        snap_count: config.snap_count,
+        seed: RandomState::new().hash_one(std::process::id()),
+    }
+}
+
+/// Sockets that listen.
+struct Ports {
+    client: Option<std::net::TcpListener>,
+    election: Option<std::net::TcpListener>,
+    quorum: Option<std::net::TcpListener>,
+}
+
+impl Ports {
+    /// Binds what is not bound yet; the client's address is then known exactly.
+    fn open(config: &mut Config, given: Listeners) -> Result<Ports, StartError> {
+        let client = match (given.client, config.client_addr) {
+            (Some(listener), _) => Some(listener),
+            (None, Some(addr)) => Some(listen(addr, config.client_backlog).map_err(|source| StartError::Bind {
+                what: "client",
+                addr: addr.to_string(),
+                source,
+            })?),
+            (None, None) => None,
+        };
+        if let Some(listener) = &client {
+            config.client_addr = listener.local_addr().ok();
+            tracing::info!("binding to port {}", config.client_addr.map_or_else(String::new, |addr| addr.to_string()));
+        }
+        let Some(me) = config.me() else {
+            return Ok(Ports { client, election: None, quorum: None });
+        };
+        let election = match given.election {
+            Some(listener) => listener,
+            None => retry(config.election_bind_retries, || listen_at(&me.election, config.listen_on_all_ips))
+                .map_err(|source| StartError::Bind { what: "election", addr: me.election.to_string(), source })?,
+        };
+        let quorum = match given.quorum {
+            Some(listener) => listener,
+            None => listen_at(&me.quorum, config.listen_on_all_ips).map_err(|source| StartError::Bind {
+                what: "quorum",
+                addr: me.quorum.to_string(),
+                source,
+            })?,
+        };
+        Ok(Ports { client, election: Some(election), quorum: Some(quorum) })
+    }
+}
+
+/// Tries `n` times, a second apart; 0: for ever.
+fn retry<T>(n: u32, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut tried = 0;
+    loop {
+        match attempt() {
+            Err(error) => {
+                tried += 1;
+                if tried == n {
+                    return Err(error);
+                }
+                tracing::warn!("Exception while listening to address: {error}");
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The core's thread, from its start to the server's end.
+struct CoreThread {
+    shared: Arc<Shared>,
+    status: Arc<StatusCell>,
+    disk_queue: DiskQueue,
+    disk: JoinHandle<Option<(i32, String)>>,
+}
+
+impl CoreThread {
+    fn run(self, peer: QuorumPeer, ports: Ports, queue: mpsc::UnboundedReceiver<Event>) {
+        let CoreThread { shared, status, disk_queue, disk } = self;
+        let span = shared.span.clone();
+        let _entered = span.enter();
+        let end = catch_unwind(AssertUnwindSafe(|| {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return unexpected(format!("no runtime: {error}")),
+            };
+            runtime.block_on(async {
+                match build(&shared, &status, &disk_queue, peer, ports) {
+                    Ok(core) => core.run(queue).await,
+                    Err(error) => unexpected(format!("the sockets cannot be used: {error}")),
+                }
+            })
+        }));
+        let mut end = end.unwrap_or_else(|panic| unexpected(format!("the core has panicked: {}", panic_text(&*panic))));
+        if end != CoreEnd::Stopped {
+            shared.gate.shut();
+        }
+        disk_queue.wake();
+        if let Ok(Some((code, reason))) = disk.join()
+            && end == CoreEnd::Stopped
+        {
+            end = CoreEnd::Failed { code, reason };
+        }
+        shared.gate.shut();
+        shared.connections.clear();
+        if let CoreEnd::Failed { code, reason } = &end {
+            tracing::error!("Severe unrecoverable error, the server ends with code {code}: {reason}");
+        }
+        status.end(end.into());
+    }
+}
+
+fn unexpected(reason: String) -> CoreEnd {
+    CoreEnd::Failed { code: 1, reason }
+}
+
+/// On the core's runtime: everything that it drives.
+fn build(
+    shared: &Arc<Shared>,
+    status: &Arc<StatusCell>,
+    disk: &DiskQueue,
+    peer: QuorumPeer,
+    ports: Ports,
+) -> io::Result<Core> {
+    let inputs = shared.events.clone();
+    let links = Links::new(
+        Arc::new(move |input| {
+            let _ = inputs.send(Event::Input(input));
+        }),
+        shared.gate.clone(),
+    );
+    if let Some(listener) = ports.quorum {
+        links.listen(listener)?;
+    }
+    let election = match (ports.election, shared.config.my_id) {
+        (Some(listener), Some(my_id)) => {
+            listener.set_nonblocking(true)?;
+            let config = &shared.config;
+            let initial_ms = u64::from(config.tick_time_ms) * u64::from(config.sync_limit);
+            let settings = ElectionConfig {
+                my_id,
+                servers: config.servers.iter().map(|(&id, server)| (id, server.election.clone())).collect(),
+                connect_timeout: Duration::from_millis(config.election_connect_timeout_ms.into()),
+                initial_timeout: Duration::from_millis(initial_ms),
+            };
+            let events = shared.events.clone();
+            Some(ElectionLinks::start(settings, tokio::net::TcpListener::from_std(listener)?, move |event| {
+                let _ = events.send(Event::Input(election_input(event)));
+            }))
+        }
+        _ => None,
+    };
+    let acceptor = Acceptor::start(shared, ports.client)?;
+    let (shared, disk, status) = (shared.clone(), disk.clone(), status.clone());
+    Ok(Core { shared, peer, disk, links, election, acceptor, status, turn: Default::default() })
+}

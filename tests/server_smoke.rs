@@ -1,0 +1,172 @@
+//! Whole servers over real sockets and files: what a client of one, and of three, must see.
+
+mod wire;
+
+use std::time::{Duration, Instant};
+use wire::{Client, word};
+use zabkit::records::ServerId;
+use zabkit::server::{Config, Ensemble, EnsembleConfig, Exit, Listeners, Role, Server, Whitelist};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn standalone(dir: &std::path::Path) -> Config {
+    Config {
+        data_dir: dir.to_owned(),
+        data_log_dir: dir.to_owned(),
+        client_addr: Some("127.0.0.1:0".parse().unwrap()),
+        tick_time_ms: 200,
+        pre_alloc_kib: 64,
+        four_letter_words: Whitelist::All,
+        ..Config::default()
+    }
+}
+
+fn wait_serving(server: &Server) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut status = server.status();
+    while !status.serving {
+        assert!(Instant::now() < deadline, "{status:?}");
+        status = server.wait_status(status.version, deadline);
+    }
+}
+
+#[test]
+fn a_standalone_server_keeps_what_it_acknowledged_over_a_kill_and_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let server = Server::start(standalone(dir.path()), Listeners::default()).unwrap();
+        wait_serving(&server);
+        let mut client = Client::connect(server.client_addr()).unwrap();
+        for former in 0..round {
+            assert_eq!(client.get(&format!("/round-{former}")).unwrap(), format!("data {former}").into_bytes());
+        }
+        let path = format!("/round-{round}");
+        assert_eq!(client.create(&path, format!("data {round}").as_bytes()).unwrap(), path);
+        client.create(&path, b"").unwrap_err();
+        assert_eq!(server.status().role, Role::Standalone);
+        if round == 1 {
+            assert_eq!(server.stop(), Exit::Stopped);
+        } else {
+            server.kill();
+            assert_eq!(server.wait(), Exit::Killed);
+        }
+        assert_eq!(server.status().role, Role::Ended);
+        assert!(client.get("/").is_err(), "a server that has ended answers");
+    }
+}
+
+#[test]
+fn the_directory_is_locked_while_the_server_runs_and_free_once_it_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(standalone(dir.path()), Listeners::default()).unwrap();
+    let error = Server::start(standalone(dir.path()), Listeners::default()).map(|_| ()).unwrap_err();
+    assert_eq!(error.exit_code(), 3, "{error}");
+    server.kill();
+    Server::start(standalone(dir.path()), Listeners::default()).unwrap().stop();
+}
+
+#[test]
+fn a_taken_port_is_an_error_with_its_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = Config { client_addr: taken.local_addr().ok(), ..standalone(dir.path()) };
+    let error = Server::start(config, Listeners::default()).map(|_| ()).unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    assert!(error.to_string().contains(&taken.local_addr().unwrap().to_string()), "{error}");
+}
+
+#[test]
+fn four_letter_words_are_answered_under_the_whitelist() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { four_letter_words: Whitelist::parse("ruok, mntr"), ..standalone(dir.path()) };
+    let server = Server::start(config, Listeners::default()).unwrap();
+    wait_serving(&server);
+    let addr = server.client_addr();
+    let mut client = Client::connect(addr).unwrap();
+    client.create("/a", b"1").unwrap();
+    assert_eq!(word(addr, b"ruok"), "imok");
+    assert_eq!(word(addr, b"ruok\r\n"), "imok");
+    let srvr = word(addr, b"srvr");
+    assert!(srvr.starts_with("Zookeeper version: 3.") && srvr.contains("\nZxid: 0x2\nMode: standalone\n"), "{srvr}");
+    let mntr = word(addr, b"mntr");
+    assert!(mntr.contains("\nzk_server_state\tstandalone\n") && mntr.contains("\nzk_znode_count\t6\n"), "{mntr}");
+    assert_eq!(word(addr, b"stat"), "stat is not executed because it is not in the whitelist.\n");
+    assert_eq!(word(addr, b"zzzz"), "");
+}
+
+#[test]
+fn frames_that_are_too_long_close_the_connection_and_many_in_one_write_are_all_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(standalone(dir.path()), Listeners::default()).unwrap();
+    wait_serving(&server);
+    for length in [-1, 1_048_576, i32::MAX] {
+        let mut client = Client::connect(server.client_addr()).unwrap();
+        client.send_raw(&i32::to_be_bytes(length));
+        assert!(client.is_closed(), "a frame of {length} bytes was accepted");
+    }
+    let mut client = Client::connect(server.client_addr()).unwrap();
+    let xids = client.send_gets("/zookeeper", 5000);
+    for xid in xids {
+        assert_eq!(client.reply().unwrap().0, xid);
+    }
+}
+
+#[test]
+fn three_servers_take_writes_through_a_follower_and_go_on_without_their_leader() {
+    let ensemble = Ensemble::start(EnsembleConfig::default()).unwrap();
+    let leader = ensemble.wait_for_leader(PATIENCE).unwrap();
+    let follower = *ensemble.ids().iter().find(|&&id| id != leader).unwrap();
+    ensemble.wait_until_serving(follower, PATIENCE).unwrap();
+    let mut client = Client::connect(ensemble.client_addr(follower).unwrap()).unwrap();
+    client.create("/a", b"through a follower").unwrap();
+    assert_eq!(ensemble.status(leader).epoch, ensemble.status(follower).epoch);
+
+    ensemble.kill(leader).unwrap();
+    let next = ensemble.wait_for_leader(PATIENCE).unwrap();
+    assert_ne!(next, leader);
+    let mut client = Client::connect(ensemble.client_addr(next).unwrap()).unwrap();
+    assert_eq!(client.get("/a").unwrap(), b"through a follower");
+    client.create("/b", b"without the first leader").unwrap();
+
+    ensemble.restart(leader).unwrap();
+    ensemble.wait_until_serving(leader, PATIENCE).unwrap();
+    let mut client = Client::connect(ensemble.client_addr(leader).unwrap()).unwrap();
+    client.sync().unwrap();
+    assert_eq!(client.get("/b").unwrap(), b"without the first leader");
+    ensemble.shutdown();
+    assert!(ensemble.ids().into_iter().all(|id| ensemble.status(id).role == Role::Ended));
+    let digests: Vec<u64> = [leader, next].iter().map(|&id| ensemble.status(id).tree_digest).collect();
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn a_server_without_a_quorum_closes_its_clients_and_serves_again_with_one() {
+    let ensemble = Ensemble::start(EnsembleConfig { tick_time_ms: 50, ..EnsembleConfig::default() }).unwrap();
+    let leader = ensemble.wait_for_leader(PATIENCE).unwrap();
+    let mut client = Client::connect(ensemble.client_addr(leader).unwrap()).unwrap();
+    client.create("/a", b"").unwrap();
+    let followers: Vec<ServerId> = ensemble.ids().into_iter().filter(|&id| id != leader).collect();
+    for &id in &followers {
+        ensemble.kill(id).unwrap();
+    }
+    assert!(client.is_closed());
+    ensemble.wait_for("end of service", PATIENCE, || (!ensemble.status(leader).serving).then_some(())).unwrap();
+    assert!(Client::connect(ensemble.client_addr(leader).unwrap()).is_err());
+    let said = word(ensemble.client_addr(leader).unwrap(), b"srvr");
+    assert_eq!(said, "This ZooKeeper instance is not currently serving requests\n");
+    ensemble.restart(followers[0]).unwrap();
+    ensemble.wait_for_leader(PATIENCE).unwrap();
+}
+
+#[test]
+fn connections_on_workers_are_served_as_well() {
+    let ensemble = Ensemble::start(EnsembleConfig { workers: 2, ..EnsembleConfig::default() }).unwrap();
+    let leader = ensemble.wait_for_leader(PATIENCE).unwrap();
+    let mut clients: Vec<Client> =
+        (0..4).map(|_| Client::connect(ensemble.client_addr(leader).unwrap()).unwrap()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.create(&format!("/{n}"), b"x").unwrap();
+        assert_eq!(client.get(&format!("/{n}")).unwrap(), b"x");
+    }
+    ensemble.shutdown();
+}
