@@ -270,12 +270,8 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// Keys that are fine as they are: they say what is so here anyway, or have no counterpart anybody would miss.
-const SILENT: &[&str] = &[
-    "serverCnxnFactory",
-    "metricsProvider.exportJvmInfo",
-    "localSessionsUpgradingEnabled",
-    "standaloneEnabled",
-];
+const SILENT: &[&str] =
+    &["serverCnxnFactory", "metricsProvider.exportJvmInfo", "localSessionsUpgradingEnabled", "standaloneEnabled"];
 
 /// The state of reading a configuration.
 #[derive(Default)]
