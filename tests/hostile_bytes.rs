@@ -204,7 +204,7 @@ fn no_lie_about_a_length_panics_or_takes_much_memory() {
         let understood: Vec<_> =
             DECODERS.into_iter().filter(|(name, decoder)| throw(name, *decoder, &frame).1).collect();
         for at in 0..frame.len().saturating_sub(3) {
-            for lie in LIES.into_iter().step_by(2).chain([-2, i32::MAX]) {
+            for lie in [-1, -2, 0x10_0000, i32::MAX] {
                 let mut bytes = frame.clone();
                 bytes[at..at + 4].copy_from_slice(&lie.to_be_bytes());
                 for (name, decoder) in &understood {
