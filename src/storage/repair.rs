@@ -49,8 +49,13 @@ fn bound_of(old: Option<&SyncedBound>, loaded: &Loaded) -> SyncedBound {
     let floor = old.map(|bound| bound.floor).unwrap_or_default();
     let whole = || loaded.logs.iter().filter(|log| log.end > HEADER_LEN);
     let Some(newest) = whole().next_back() else {
-        // No log behind the snapshot; what was promised of older ones still holds.
-        return SyncedBound { floor, synced: old.and_then(|bound| bound.synced.clone()) };
+        // What was promised of older logs still holds. The log named last may have held nothing yet, and is gone now:
+        // of one that gets its name again nothing is promised, not even a header.
+        let mut synced = old.and_then(|bound| bound.synced.clone());
+        if let Some(synced) = synced.as_mut().filter(|synced| synced.offset <= HEADER_LEN) {
+            synced.offset = 0;
+        }
+        return SyncedBound { floor, synced };
     };
     let known = old.and_then(|bound| bound.synced.as_ref()).filter(|_| newest.covered != Covered::Foreign);
     // Where another server has written since, only what was read just now is known to be whole.
