@@ -79,7 +79,7 @@ pub(super) fn read_snapshot<D: Disk>(
     let io_error = |op| move |error| ReadFailure::Storage(StorageError::io(op, path)(error));
     let file = disk.open_read(path).map_err(io_error("open"))?;
     let (source, disk_error) = unpack(file, compression);
-    let mut stream = Stream { source, disk_error, buffer: Vec::new(), at: 0, adler: simd_adler32::Adler32::new() };
+    let mut stream = Stream::new(source, disk_error);
     sink.begin();
     let result = stream.read_all(limit, sink);
     match stream.disk_error.take() {
@@ -92,42 +92,50 @@ pub(super) fn read_snapshot<D: Disk>(
 struct Stream {
     source: Box<dyn Read>,
     disk_error: DiskError,
+    /// `buffer[at..end]` waits to be taken; what lies before was taken.
     buffer: Vec<u8>,
-    /// How much of `buffer` was taken.
     at: usize,
+    end: usize,
+    /// How much of what was taken is in `adler`.
+    summed: usize,
     adler: simd_adler32::Adler32,
 }
 
 impl Stream {
+    fn new(source: Box<dyn Read>, disk_error: DiskError) -> Self {
+        let adler = simd_adler32::Adler32::new();
+        Stream { source, disk_error, buffer: vec![0; CHUNK], at: 0, end: 0, summed: 0, adler }
+    }
+
     fn read_all(&mut self, limit: usize, sink: &mut dyn RecoverySink) -> Result<SnapshotDigest, ReadFailure> {
         self.more()?;
-        let mut header = Reader::new(&self.buffer);
+        let mut header = Reader::new(self.rest());
         if header.int()? != SNAPSHOT_MAGIC {
             return Err(ReadFailure::Invalid("it does not begin with the header of a snapshot".into()));
         }
         header.int()?;
         header.long()?;
-        self.take(self.buffer.len() - header.remaining());
+        self.at = self.end - header.remaining();
 
         let mut decoder = SnapshotDecoder::default();
         while !decoder.is_done() {
             let mut reader = Reader::new(self.rest());
             match decoder.take(&mut reader, limit)? {
                 Some(item) => {
-                    self.at = self.buffer.len() - reader.remaining();
+                    self.at = self.end - reader.remaining();
                     sink.item(item).map_err(ReadFailure::Invalid)?;
                 }
                 None if self.more()? == 0 => return Err(ReadFailure::Invalid("it ends inside its body".into())),
                 None => {}
             }
         }
+        while self.rest().len() < TAIL_LEN_MAX && self.more()? > 0 {}
         self.sum();
-        while self.buffer.len() < TAIL_LEN_MAX && self.more()? > 0 {}
         self.read_seals()
     }
 
     fn read_seals(&mut self) -> Result<SnapshotDigest, ReadFailure> {
-        let tail = std::mem::take(&mut self.buffer);
+        let tail = self.rest().to_vec();
         let mut reader = Reader::new(&tail);
         self.check_seal(&mut reader, &[], "first")?;
         let mut digest = None;
@@ -164,28 +172,30 @@ impl Stream {
     }
 
     fn rest(&self) -> &[u8] {
-        self.buffer.get(self.at..).unwrap_or_default()
+        self.buffer.get(self.at..self.end).unwrap_or_default()
     }
 
-    fn take(&mut self, n: usize) {
-        self.at += n;
-    }
-
-    /// Adds what was taken to the sum and drops it from the buffer.
+    /// Adds what was taken to the sum.
     fn sum(&mut self) {
-        self.adler.write(self.buffer.get(..self.at).unwrap_or_default());
-        self.buffer.drain(..self.at);
-        self.at = 0;
+        self.adler.write(self.buffer.get(self.summed..self.at).unwrap_or_default());
+        self.summed = self.at;
     }
 
-    /// Reads more; how much. At least as much again as is waiting, so that a long item costs no more than its length.
+    /// Reads more; how much. An item longer than the buffer doubles it, so that it costs no more than its length.
     fn more(&mut self) -> Result<usize, ReadFailure> {
         self.sum();
-        let have = self.buffer.len();
-        self.buffer.resize(have + have.max(CHUNK), 0);
-        let read = read_full(&mut self.source, self.buffer.get_mut(have..).unwrap_or_default());
-        let n = *read.as_ref().unwrap_or(&0);
-        self.buffer.truncate(have + n);
-        read.map_err(|error| ReadFailure::Invalid(format!("it does not unpack: {error}")))
+        self.buffer.copy_within(self.at..self.end, 0);
+        self.end -= self.at;
+        (self.at, self.summed) = (0, 0);
+        if self.end * 2 > self.buffer.len() {
+            let mut larger = vec![0; self.buffer.len() * 2];
+            larger.split_at_mut(self.end).0.copy_from_slice(self.rest());
+            self.buffer = larger;
+        }
+        let free = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let n = read_full(&mut self.source, free)
+            .map_err(|error| ReadFailure::Invalid(format!("it does not unpack: {error}")))?;
+        self.end += n;
+        Ok(n)
     }
 }
