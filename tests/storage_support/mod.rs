@@ -17,7 +17,7 @@ use zabkit::tree::{DataTree, TreeLoader};
 pub const DIR: &str = "/data";
 
 pub fn config() -> StorageConfig {
-    StorageConfig { pre_alloc_bytes: 64 << 10, ..StorageConfig::new(DIR) }
+    StorageConfig { pre_alloc_bytes: 4 << 10, ..StorageConfig::new(DIR) }
 }
 
 /// A file in `version-2` of the simulated server.

@@ -1,0 +1,646 @@
+//! What storage makes of its files, whole and damaged: torn tails, rot, seals, epochs, purge, and what it refuses.
+
+mod storage_support;
+
+use proptest::prelude::*;
+use std::io::Write;
+use std::path::PathBuf;
+use storage_support::{
+    Collected, DIR, body, config, file, fresh, open, open_sim, snapshot, txn, txn_of, txns, write_body,
+};
+use zabkit::jute::Record;
+use zabkit::records::{Epoch, Zxid};
+use zabkit::sim::disk::{Fault, SimDisk};
+use zabkit::storage::{RealDisk, Recovered, Repair, Storage, StorageConfig, StorageError, Truncated};
+
+/// A server with records 1 to 5 in `log.1`, left as by `kill -9`: the synced bound says nothing of the records.
+fn killed() -> SimDisk {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&txns(1..=5)).unwrap();
+    storage.sync().unwrap();
+    disk
+}
+
+/// The same after a clean end: the bound covers all of it.
+fn closed() -> SimDisk {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&txns(1..=5)).unwrap();
+    storage.close().unwrap();
+    disk
+}
+
+/// The same as Apache would leave it: without a bound.
+fn foreign() -> SimDisk {
+    let disk = SimDisk::new();
+    for (path, bytes) in closed().files() {
+        if !path.ends_with("zabkit.synced") {
+            disk.put(&path, &bytes);
+        }
+    }
+    disk
+}
+
+fn log_of(disk: &SimDisk) -> Vec<u8> {
+    disk.files()[&file("log.1")].clone()
+}
+
+/// Where record `n` (1 to 5) begins in `log.1`, and where the last one ends.
+fn offset(n: usize) -> usize {
+    16 + txns(1..n as i64).iter().map(|(_, bytes)| bytes.len() + 13).sum::<usize>()
+}
+
+fn found_after(disk: &SimDisk, log: &[u8]) -> Result<(Recovered, Vec<i64>), StorageError> {
+    disk.put(&file("log.1"), log);
+    open_sim(disk).map(|(_, recovered, found)| (recovered, found.zxids()))
+}
+
+fn assert_corrupt(result: Result<(Recovered, Vec<i64>), StorageError>, at: usize, what: &str) {
+    match result {
+        Err(StorageError::Corrupt { path, offset, .. }) => {
+            assert_eq!((path, offset), (file("log.1"), at as u64), "{what}");
+        }
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_last_record_torn_at_any_byte_is_cut_and_the_rest_is_kept() {
+    let log = log_of(&closed());
+    for cut in offset(5)..offset(6) {
+        let mut zeroed = log.clone();
+        zeroed[cut..].fill(0);
+        let mut padded = zeroed.clone();
+        padded.resize(log.len() + 4096, 0);
+        for (make, torn) in [(killed as fn() -> SimDisk, &log[..cut]), (killed, &zeroed), (killed, &padded)]
+            .into_iter()
+            .chain([(foreign as fn() -> SimDisk, &log[..cut]), (foreign, &zeroed), (foreign, &padded)])
+        {
+            let disk = make();
+            let (recovered, zxids) = found_after(&disk, torn).unwrap();
+            assert_eq!(zxids, [1, 2, 3, 4], "cut at {cut}");
+            if torn[offset(5)..].iter().any(|&b| b != 0) {
+                let [Repair::TornTail { offset: at, kept, .. }] = recovered.repaired.as_slice() else {
+                    panic!("{:?}", recovered.repaired)
+                };
+                assert_eq!(*at as usize, offset(5));
+                let kept = &disk.files()[kept];
+                assert!(torn[offset(5)..].starts_with(kept) && !kept.is_empty());
+            }
+            let (_, again, _) = open_sim(&disk).unwrap();
+            assert_eq!((again.last_zxid, again.repaired), (Zxid(4), vec![]));
+        }
+    }
+}
+
+#[test]
+fn damage_below_the_bound_is_refused_and_the_files_are_left_alone() {
+    let log = log_of(&closed());
+    for at in 16..offset(6) {
+        let begin = (1..=5).rev().map(offset).find(|&begin| begin <= at).unwrap();
+        for mask in [1, 0x80] {
+            let disk = closed();
+            let mut damaged = log.clone();
+            damaged[at] ^= mask;
+            assert_corrupt(found_after(&disk, &damaged), begin, &format!("byte {at} ^ {mask:#x}"));
+            assert_eq!(log_of(&disk), damaged);
+        }
+        let mut zeroed = log.clone();
+        zeroed[begin..].fill(0);
+        assert_corrupt(found_after(&closed(), &zeroed), begin, &format!("zeros from {begin}"));
+        assert_corrupt(found_after(&closed(), &log[..at]), begin, &format!("cut at {at}"));
+    }
+}
+
+#[test]
+fn damage_above_the_bound_is_cut_even_with_whole_records_behind_it() {
+    let log = log_of(&closed());
+    for at in [offset(3), offset(3) + 8, offset(3) + 20, offset(4) - 1] {
+        let mut damaged = log.clone();
+        damaged[at] ^= 0x40;
+        let disk = killed();
+        let (recovered, zxids) = found_after(&disk, &damaged).unwrap();
+        assert_eq!(zxids, [1, 2], "byte {at}");
+        let [Repair::TornTail { kept, .. }] = recovered.repaired.as_slice() else { panic!("{recovered:?}") };
+        assert_eq!(disk.files()[kept], &damaged[offset(3)..]);
+    }
+}
+
+#[test]
+fn in_apaches_log_a_bad_checksum_is_torn_only_with_nothing_whole_behind_it() {
+    let log = log_of(&closed());
+    for n in 1..=5 {
+        let mut damaged = log.clone();
+        damaged[offset(n) + 30] ^= 1;
+        match n {
+            5 => assert_eq!(found_after(&foreign(), &damaged).unwrap().1, [1, 2, 3, 4]),
+            _ => assert_corrupt(found_after(&foreign(), &damaged), offset(n), "a bad checksum in the middle"),
+        }
+    }
+}
+
+#[test]
+fn a_lost_log_is_noticed() {
+    let disk = SimDisk::new();
+    for (path, bytes) in closed().files() {
+        if path != file("log.1") {
+            disk.put(&path, &bytes);
+        }
+    }
+    let Some(StorageError::LogTooShort { found, synced, .. }) = open_sim(&disk).err() else { panic!("it opened") };
+    assert_eq!((found, synced), (Zxid(0), Zxid(5)));
+}
+
+#[test]
+fn a_record_longer_than_the_limit_is_refused_and_not_cut() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&[txn_of(1, 600)]).unwrap();
+    storage.sync().unwrap();
+    drop(storage);
+    let error = open(&disk, StorageConfig { txn_bytes_max: 400, ..config() }).err().expect("it must be refused");
+    assert!(matches!(&error, StorageError::RecordTooLong { offset: 16, limit: 400, .. }), "{error}");
+    assert_eq!(open_sim(&disk).unwrap().2.zxids(), [1]);
+}
+
+#[test]
+fn a_failed_sync_or_write_ends_the_storage_for_good() {
+    for fault in [Fault::EioOnNextSync, Fault::Full] {
+        let disk = SimDisk::new();
+        let mut storage = fresh(&disk);
+        storage.append(&txns(1..=2)).unwrap();
+        storage.sync().unwrap();
+        disk.fail(fault);
+        let first = storage.append(&[txn_of(3, 9000)]).and_then(|()| storage.sync()).unwrap_err();
+        assert_eq!(first.is_disk_full(), fault == Fault::Full, "{first}");
+        disk.heal();
+        let poisoned = |result: Result<(), StorageError>| matches!(result, Err(StorageError::Poisoned { .. }));
+        assert!(poisoned(storage.sync()));
+        assert!(poisoned(storage.append(&[txn(4)])));
+        assert!(poisoned(storage.roll()));
+        assert!(poisoned(storage.save_accepted_epoch(Epoch(1))));
+        assert!(poisoned(storage.truncate(Zxid(1)).map(drop)));
+        assert!(poisoned(storage.purge().map(drop)));
+        let writer = write_body(&storage, Zxid(9), "leader").unwrap();
+        assert!(poisoned(storage.install_snapshot(writer, None)));
+        drop(storage);
+        let (_, _, found) = open_sim(&disk).unwrap();
+        assert!(found.zxids().starts_with(&[1, 2]));
+    }
+}
+
+#[test]
+fn a_snapshot_that_fails_harms_nothing() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&txns(1..=2)).unwrap();
+    disk.fail(Fault::Full);
+    assert!(snapshot(&storage, Zxid(2)).unwrap_err().is_disk_full());
+    disk.heal();
+    let writer = write_body(&storage, Zxid(2), "own").unwrap();
+    disk.fail(Fault::Full);
+    assert!(writer.finish(None).unwrap_err().is_disk_full());
+    disk.heal();
+    assert_eq!(disk.files().keys().filter(|path| path.to_str().unwrap().contains("tmp")).count(), 0);
+    storage.append(&txns(3..=4)).unwrap();
+    storage.sync().unwrap();
+    snapshot(&storage, Zxid(4)).unwrap();
+    drop(storage);
+    assert_eq!(open_sim(&disk).unwrap().1.snapshot_zxid, Some(Zxid(4)));
+}
+
+#[test]
+fn a_snapshot_begun_before_a_truncation_gets_no_name_after_it() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&txns(1..=4)).unwrap();
+    let writer = write_body(&storage, Zxid(4), "own").unwrap();
+    assert_eq!(storage.truncate(Zxid(2)).unwrap(), Truncated::To { last: Zxid(2) });
+    assert!(matches!(writer.finish(None), Err(StorageError::Superseded { .. })));
+    drop(storage);
+    assert_eq!(open_sim(&disk).unwrap().1.last_zxid, Zxid(2));
+}
+
+/// Apache would keep 4:6, the record behind the missing one.
+#[test]
+fn a_truncation_to_a_missing_zxid_cuts_behind_the_one_before_it() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&txns([1, 2, 4, 6, 7])).unwrap();
+    assert_eq!(storage.truncate(Zxid(5)).unwrap(), Truncated::To { last: Zxid(4) });
+    storage.append(&[txn(8)]).unwrap();
+    storage.sync().unwrap();
+    let mut found = Collected::default();
+    let recovered = storage.reload(&mut found).unwrap();
+    assert_eq!(found.zxids(), [1, 2, 4, 8]);
+    assert!(recovered.notes.iter().any(|note| note.contains("a gap")), "{:?}", recovered.notes);
+}
+
+#[test]
+fn a_truncation_behind_the_oldest_snapshot_touches_nothing() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    let writer = write_body(&storage, Zxid(10), "leader").unwrap();
+    storage.install_snapshot(writer, None).unwrap();
+    storage.append(&txns(11..=12)).unwrap();
+    assert_eq!(storage.truncate(Zxid(9)).unwrap(), Truncated::NoBase);
+    drop(storage);
+    assert_eq!(open_sim(&disk).unwrap().1.last_zxid, Zxid(12));
+}
+
+#[test]
+fn the_log_is_read_back_from_any_zxid_up_to_what_is_appended() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    for first in [1, 4, 7] {
+        storage.append(&txns(first..first + 3)).unwrap();
+        if first < 7 {
+            storage.roll().unwrap();
+        }
+    }
+    for from in 1..=10 {
+        let mut reader = storage.read_log(Zxid(from)).unwrap();
+        let mut read = Vec::new();
+        while let Some(record) = reader.next_record().unwrap() {
+            read.push((record.zxid, record.bytes));
+        }
+        assert_eq!(read, txns(from..=9), "from {from}");
+    }
+    let record = (offset(2) - 16) as u64;
+    assert_eq!(storage.log_bytes_from(Zxid(5)).unwrap(), 2 * 16 + 6 * record);
+    assert_eq!(storage.snapshot_bytes().unwrap(), disk.files()[&file("snapshot.0")].len() as u64);
+    assert_eq!(storage.since_roll(), (3, 16 + 3 * record));
+}
+
+#[test]
+fn purge_keeps_three_snapshots_and_every_log_that_they_need() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    let mut removed = Vec::new();
+    for n in 0..6 {
+        storage.append(&txns(n * 10 + 1..=n * 10 + 10)).unwrap();
+        storage.roll().unwrap();
+        // Records beyond the snapshot are in the log that begins before it.
+        snapshot(&storage, Zxid(n * 10 + 5)).unwrap();
+        removed.extend(storage.purge().unwrap());
+    }
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(
+        removed.iter().map(name).eq([
+            "snapshot.0",
+            "snapshot.5",
+            "log.1",
+            "snapshot.f",
+            "log.b",
+            "snapshot.19",
+            "log.15"
+        ]
+        .map(String::from)),
+        "{removed:?}"
+    );
+    let left = disk.files();
+    for kept in ["snapshot.23", "snapshot.2d", "snapshot.37", "log.1f", "log.29", "log.33"] {
+        assert!(left.contains_key(&file(kept)), "{kept} is gone");
+    }
+    // The oldest one kept still leads to the end.
+    drop(storage);
+    for rotten in ["snapshot.2d", "snapshot.37"] {
+        let mut bytes = left[&file(rotten)].clone();
+        bytes[40] ^= 1;
+        disk.put(&file(rotten), &bytes);
+    }
+    let (_, recovered, _) = open_sim(&disk).unwrap();
+    assert_eq!((recovered.snapshot_zxid, recovered.last_zxid), (Some(Zxid(0x23)), Zxid(60)));
+}
+
+#[test]
+fn an_older_snapshot_does_only_if_the_log_leads_over_the_damaged_one() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&txns(1..=3)).unwrap();
+    storage.close().unwrap();
+    let (storage, ..) = open_sim(&disk).unwrap();
+    snapshot(&storage, Zxid(9)).unwrap(); // As after an upgrade by hand: the log ends before it.
+    drop(storage);
+    let mut bytes = disk.files()[&file("snapshot.9")].clone();
+    bytes[40] ^= 1;
+    disk.put(&file("snapshot.9"), &bytes);
+    let Some(StorageError::SnapshotDamaged { reached, damaged, .. }) = open_sim(&disk).err() else {
+        panic!("it opened")
+    };
+    assert_eq!((reached, damaged), (Zxid(3), file("snapshot.9")));
+}
+
+#[test]
+fn a_directory_with_only_damaged_snapshots_is_refused() {
+    for damage in [(0, 1), (60, 1)] {
+        let disk = SimDisk::new();
+        drop(fresh(&disk));
+        let mut bytes = disk.files()[&file("snapshot.0")].clone();
+        bytes[damage.0] ^= damage.1;
+        disk.put(&file("snapshot.0"), &bytes);
+        let error = open_sim(&disk).err().expect("it must be refused").to_string();
+        assert!(error.contains("not able to find valid snapshots") && error.contains("snapshot.0"), "{error}");
+    }
+}
+
+/// A crash of Apache's in its first moment: `snapshot.0` was begun, nothing else is there.
+#[test]
+fn an_unfinished_first_snapshot_is_an_empty_server() {
+    let disk = SimDisk::new();
+    disk.put(&file("snapshot.0"), b"ZKSN\0\0\0\x02half");
+    let (storage, recovered, _) = open_sim(&disk).unwrap();
+    assert!(recovered.was_empty && recovered.needs_snapshot);
+    assert!(matches!(recovered.repaired.as_slice(), [Repair::UnfinishedSnapshot { .. }]));
+    snapshot(&storage, Zxid(0)).unwrap();
+    drop(storage);
+    assert!(!open_sim(&disk).unwrap().1.was_empty);
+}
+
+/// Apache writes snapshots in place, so one that is not finished is nothing to worry about; ours are finished before
+/// they have their name.
+#[test]
+fn an_unfinished_snapshot_is_passed_over_in_apaches_directory_and_refused_in_ours() {
+    let half = b"ZKSN\0\0\0\x02half";
+    let apaches = foreign();
+    apaches.put(&file("snapshot.7"), half);
+    let (_, recovered, _) = open_sim(&apaches).unwrap();
+    assert_eq!(recovered.last_zxid, Zxid(5));
+    let [Repair::UnfinishedSnapshot { kept, .. }] = recovered.repaired.as_slice() else { panic!("{recovered:?}") };
+    assert_eq!(apaches.files()[kept], half);
+
+    let ours = closed();
+    ours.put(&file("snapshot.7"), half);
+    assert!(matches!(open_sim(&ours).err(), Some(StorageError::SnapshotDamaged { .. })));
+}
+
+/// Seals in the layouts of 3.5, 3.8 and 3.9, with and without digest.
+#[test]
+fn every_layout_is_read_and_every_flipped_byte_noticed() {
+    let seal = |bytes: &mut Vec<u8>| {
+        let sum = simd_adler32::adler32(&bytes.as_slice());
+        i64::from(sum).write(bytes);
+        "/".to_owned().write(bytes);
+    };
+    let mut plain = Vec::new();
+    (0x5a4b_534e_i32, 2i32, -1i64).0.write(&mut plain);
+    2i32.write(&mut plain);
+    (-1i64).write(&mut plain);
+    plain.extend(body(Zxid(5), "own"));
+    seal(&mut plain);
+    let with_digest = |zxid: i64| {
+        let mut bytes = plain.clone();
+        zxid.write(&mut bytes);
+        2i32.write(&mut bytes);
+        77i64.write(&mut bytes);
+        seal(&mut bytes);
+        bytes
+    };
+    let with_zxid = |mut bytes: Vec<u8>| {
+        5i64.write(&mut bytes);
+        seal(&mut bytes);
+        bytes
+    };
+    let old_digest = {
+        let mut bytes = plain.clone();
+        5i64.write(&mut bytes);
+        1i32.write(&mut bytes);
+        "abcdef0123456789".to_owned().write(&mut bytes);
+        seal(&mut bytes);
+        bytes
+    };
+    let digest = Some((Zxid(6), 77));
+    for (layout, bytes, expected) in [
+        ("3.5", plain.clone(), None),
+        ("3.6 with a digest of another kind", old_digest, None),
+        ("3.8", with_digest(6), digest),
+        ("3.8, nothing applied yet", with_digest(0), None),
+        ("3.8, digest older than the name", with_digest(4), None),
+        ("3.9", with_zxid(with_digest(6)), digest),
+        ("3.9 without digest", with_zxid(plain.clone()), None),
+    ] {
+        for at in (0..bytes.len()).filter(|at| !(4..16).contains(at) || layout == "3.9") {
+            let disk = SimDisk::new();
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            disk.put(&file("snapshot.5"), &damaged);
+            assert!(open_sim(&disk).is_err(), "{layout}: byte {at} of {}", bytes.len());
+        }
+        let disk = SimDisk::new();
+        disk.put(&file("snapshot.5"), &bytes);
+        let (_, recovered, found) = open_sim(&disk).unwrap_or_else(|error| panic!("{layout}: {error}"));
+        assert_eq!((recovered.snapshot_zxid, recovered.digest), (Some(Zxid(5)), expected), "{layout}");
+        assert_eq!(found.nodes, ["", "/own-0x5"], "{layout}");
+
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gz.write_all(&bytes).unwrap();
+        let gz = gz.finish().unwrap();
+        for end in [gz.len(), gz.len() - 9, gz.len() / 2] {
+            let disk = SimDisk::new();
+            disk.put(&file("snapshot.5.gz"), &gz[..end]);
+            assert_eq!(open_sim(&disk).is_ok(), end == gz.len(), "{layout}: gz up to {end}");
+        }
+    }
+}
+
+#[test]
+fn a_second_server_on_the_directory_is_refused_until_the_first_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, ..) = open(&RealDisk, StorageConfig::new(dir.path())).unwrap();
+    let error = open(&RealDisk, StorageConfig::new(dir.path())).err().expect("it must be refused");
+    assert!(matches!(error, StorageError::Locked { .. }), "{error}");
+    drop(storage);
+    open(&RealDisk, StorageConfig::new(dir.path())).unwrap();
+}
+
+#[test]
+fn an_empty_directory_is_trusted_unless_it_was_a_members() {
+    let empty = |disk: &SimDisk, create_db| open(disk, StorageConfig { create_db, ..config() }).unwrap().1;
+    let fresh = empty(&SimDisk::new(), true);
+    assert_eq!((fresh.last_zxid, fresh.needs_snapshot), (Zxid::ZERO, true));
+    let unwanted = empty(&SimDisk::new(), false);
+    assert_eq!((unwanted.last_zxid, unwanted.needs_snapshot), (Zxid::NONE, false));
+
+    let lost = SimDisk::new();
+    lost.put(&file("acceptedEpoch"), b"3");
+    lost.put(&file("currentEpoch"), b"3\n");
+    assert_eq!(empty(&lost, true).last_zxid, Zxid::NONE);
+
+    let marker = PathBuf::from(DIR).join("initialize");
+    lost.put(&marker, b"");
+    let (storage, recovered, _) = open(&lost, StorageConfig { create_db: false, ..config() }).unwrap();
+    assert_eq!(recovered.last_zxid, Zxid::ZERO);
+    assert!(lost.files().contains_key(&marker), "before there is a snapshot it still counts");
+    snapshot(&storage, Zxid(0)).unwrap();
+    assert!(!lost.files().contains_key(&marker));
+}
+
+#[test]
+fn a_log_is_not_begun_before_there_is_a_snapshot() {
+    let (mut storage, ..) = open_sim(&SimDisk::new()).unwrap();
+    assert!(matches!(storage.append(&[txn(1)]), Err(StorageError::SnapshotFirst { .. })));
+}
+
+#[test]
+fn epoch_files_are_held_against_each_other_and_the_log() {
+    let epochs = |accepted: &str, current: &str, tmp: Option<&str>, zxid: i64| {
+        let disk = SimDisk::new();
+        drop(fresh(&disk));
+        let (storage, ..) = open_sim(&disk).unwrap();
+        snapshot(&storage, Zxid(zxid)).unwrap();
+        drop(storage);
+        disk.put(&file("acceptedEpoch"), accepted.as_bytes());
+        disk.put(&file("currentEpoch"), current.as_bytes());
+        if let Some(tmp) = tmp {
+            disk.put(&file("currentEpoch.tmp"), tmp.as_bytes());
+        }
+        let result = open_sim(&disk).map(|(_, recovered, _)| recovered);
+        (result, String::from_utf8(disk.files()[&file("currentEpoch")].clone()).unwrap())
+    };
+    let (of_two, of_three) = (0x2_0000_0001, 0x3_0000_0001);
+    let (recovered, saved) = epochs("2", "2", None, of_two);
+    assert_eq!((recovered.unwrap().repaired, saved.as_str()), (vec![], "2"));
+    // The history was synced, and the crash came before currentEpoch was saved.
+    let (recovered, saved) = epochs("3", "2", None, of_three);
+    assert!(matches!(recovered.unwrap().repaired.as_slice(), [Repair::Epoch(_)]));
+    assert_eq!(saved, "3");
+    let (recovered, saved) = epochs("5", "2", Some("4"), of_three);
+    assert_eq!((recovered.unwrap().current_epoch, saved.as_str()), (Epoch(4), "4"));
+    let (recovered, _) = epochs("2", "2", None, of_three);
+    assert!(recovered.unwrap_err().to_string().starts_with("The current epoch, 2, is older than the last zxid, 0x3"));
+    let (recovered, _) = epochs("2", "3", None, of_two);
+    assert!(matches!(recovered, Err(StorageError::EpochsCrossed { .. })));
+    let (recovered, _) = epochs("two", "2", None, of_two);
+    assert!(matches!(recovered, Err(StorageError::BadEpochFile { .. })));
+}
+
+#[test]
+fn logs_may_live_apart_but_not_be_mixed_up() {
+    let disk = SimDisk::new();
+    let apart = StorageConfig { data_log_dir: "/log".into(), ..config() };
+    let (mut storage, ..) = open(&disk, apart.clone()).unwrap();
+    snapshot(&storage, Zxid(0)).unwrap();
+    storage.append(&txns(1..=3)).unwrap();
+    storage.close().unwrap();
+    assert!(disk.files().contains_key(&PathBuf::from("/log/version-2/log.1")));
+    assert_eq!(open(&disk, apart.clone()).unwrap().2.zxids(), [1, 2, 3]);
+    disk.put(&file("log.9"), b"");
+    assert!(matches!(open(&disk, apart).err(), Some(StorageError::MisplacedFile { .. })));
+
+    let missing = StorageConfig { create_dirs: false, ..StorageConfig::new("/nowhere") };
+    assert!(matches!(open(&disk, missing).err(), Some(StorageError::MissingDirectory { .. })));
+}
+
+#[test]
+fn a_real_disk_keeps_what_was_written_and_gives_reserved_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut storage, ..) = open(&RealDisk, StorageConfig::new(dir.path())).unwrap();
+    snapshot(&storage, Zxid(0)).unwrap();
+    let long: Vec<_> = (1..=20).map(|zxid| txn_of(zxid, 60_000)).collect();
+    for batch in long.chunks(3) {
+        storage.append(batch).unwrap();
+        storage.sync().unwrap();
+    }
+    let log = dir.path().join("version-2/log.1");
+    let bytes = 16 + long.iter().map(|(_, bytes)| bytes.len() as u64 + 13).sum::<u64>();
+    assert!(std::fs::metadata(&log).unwrap().len() > bytes, "space is reserved ahead");
+    drop(storage);
+    let (storage, recovered, found) = open(&RealDisk, StorageConfig::new(dir.path())).unwrap();
+    assert_eq!((found.txns, recovered.repaired), (long, vec![]));
+    storage.close().unwrap();
+
+    let (mut storage, ..) = open(&RealDisk, StorageConfig::new(dir.path())).unwrap();
+    storage.append(&[txn(21)]).unwrap();
+    storage.close().unwrap();
+    let last = std::fs::metadata(dir.path().join("version-2/log.15")).unwrap().len();
+    assert_eq!(last, 16 + txn(21).1.len() as u64 + 13);
+}
+
+/// A batch is one write: the host counts on it, and so does the figure of records a second.
+#[test]
+fn a_batch_of_many_records_is_one_operation_of_the_disk() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&txns(1..=2)).unwrap();
+    storage.sync().unwrap();
+    let before = disk.counters();
+    let batch = txns(3..=12);
+    storage.append(&batch).unwrap();
+    storage.sync().unwrap();
+    let after = disk.counters();
+    assert_eq!((after.operations - before.operations, after.syncs - before.syncs), (2, 1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever bytes a log holds, the start ends with a history that begins as the whole one, or with an error.
+    #[test]
+    fn no_bytes_in_a_log_make_a_start_panic(
+        edits in prop::collection::vec((16usize..600, any::<u8>()), 0..20),
+        len in 0usize..700,
+        ours in any::<bool>(),
+    ) {
+        let disk = if ours { killed() } else { foreign() };
+        let mut log = log_of(&disk);
+        log.resize(700, 0);
+        for (at, byte) in edits {
+            log[at] = byte;
+        }
+        log.truncate(len);
+        if let Ok((recovered, zxids)) = found_after(&disk, &log) {
+            prop_assert!([1, 2, 3, 4, 5].starts_with(&zxids), "{:?}", zxids);
+            let again = open_sim(&disk).map(|(_, again, _)| (again.last_zxid, again.repaired));
+            prop_assert_eq!(again.unwrap(), (recovered.last_zxid, vec![]));
+        }
+    }
+
+    #[test]
+    fn no_bytes_in_a_snapshot_make_a_start_panic(
+        edits in prop::collection::vec((0usize..900, any::<u8>()), 1..20),
+        len in 0usize..900,
+        suffix in prop::sample::select(vec!["", ".gz", ".snappy"]),
+    ) {
+        let disk = SimDisk::new();
+        drop(fresh(&disk));
+        let mut bytes = disk.files()[&file("snapshot.0")].clone();
+        bytes.resize(900, 0);
+        for (at, byte) in edits {
+            bytes[at] = byte;
+        }
+        bytes.truncate(len);
+        match suffix {
+            ".gz" => bytes.splice(0..0, [0x1f, 0x8b]).for_each(drop),
+            ".snappy" => bytes.splice(0..0, *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01").for_each(drop),
+            _ => bytes.extend([0, 0, 0, 1, b'/']),
+        }
+        disk.put(&file(&format!("snapshot.7{suffix}")), &bytes);
+        let _ = open_sim(&disk);
+    }
+
+    #[test]
+    fn batches_of_any_sizes_come_back_as_they_were(
+        sizes in prop::collection::vec(prop::collection::vec(0usize..3000, 1..12), 1..12),
+        rolls in any::<u16>(),
+    ) {
+        let disk = SimDisk::new();
+        let mut storage = fresh(&disk);
+        let mut all = Vec::new();
+        for (n, sizes) in sizes.iter().enumerate() {
+            let batch: Vec<_> =
+                sizes.iter().enumerate().map(|(i, &len)| txn_of((all.len() + i) as i64 + 1, len)).collect();
+            storage.append(&batch).unwrap();
+            all.extend(batch);
+            if rolls >> n & 1 == 1 {
+                storage.roll().unwrap();
+            }
+        }
+        storage.sync().unwrap();
+        disk.crash(&mut zabkit::sim::rng::Rng::new(u64::from(rolls)));
+        let mut found = Collected::default();
+        let (_storage, recovered) = Storage::open(disk, config(), &mut found).unwrap();
+        prop_assert_eq!(found.txns, all);
+        prop_assert_eq!(recovered.repaired, vec![]);
+    }
+}
