@@ -11,7 +11,9 @@ use storage_support::{
 use zabkit::jute::Record;
 use zabkit::records::{Epoch, Zxid};
 use zabkit::sim::disk::{Fault, SimDisk};
-use zabkit::storage::{RealDisk, Recovered, Repair, Storage, StorageConfig, StorageError, Truncated};
+use zabkit::storage::{
+    LogReader, RealDisk, Recovered, Repair, SnapshotWriter, Storage, StorageConfig, StorageError, Truncated,
+};
 
 /// A server with records 1 to 5 in `log.1`, left as by `kill -9`: the synced bound says nothing of the records.
 fn killed() -> SimDisk {
@@ -555,6 +557,36 @@ fn a_real_disk_keeps_what_was_written_and_gives_reserved_space_back() {
     storage.close().unwrap();
     let last = std::fs::metadata(dir.path().join("version-2/log.15")).unwrap().len();
     assert_eq!(last, 16 + txn(21).1.len() as u64 + 13);
+}
+
+/// What was never synced may go, but it is not to be taken for rot.
+#[test]
+fn without_forced_syncs_a_crash_costs_records_and_never_the_directory() {
+    for seed in 0..50 {
+        let disk = SimDisk::new();
+        drop(fresh(&disk));
+        let (mut storage, ..) = open(&disk, StorageConfig { force_sync: false, ..config() }).unwrap();
+        for first in [1, 4, 7] {
+            storage.append(&txns(first..first + 3)).unwrap();
+            storage.sync().unwrap();
+            storage.idle().unwrap();
+            if first == 4 {
+                storage.roll().unwrap();
+            }
+        }
+        disk.crash(&mut zabkit::sim::rng::Rng::new(seed));
+        let (_, _, found) = open_sim(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(found.zxids().starts_with(&[1, 2, 3, 4, 5, 6]), "{:?}", found.zxids());
+    }
+}
+
+/// The disk thread owns the storage, and a snapshot may be written by another.
+#[test]
+fn storage_and_snapshot_writers_may_move_between_threads() {
+    fn may_move<T: Send + 'static>() {}
+    may_move::<Storage<RealDisk>>();
+    may_move::<SnapshotWriter<RealDisk>>();
+    may_move::<LogReader<RealDisk>>();
 }
 
 /// A batch is one write: the host counts on it, and so does the figure of records a second.
