@@ -172,7 +172,7 @@ def test_a_tail_that_reached_the_followers_is_kept_by_all_or_by_none(ensemble):
 
 def test_a_leader_that_slept_through_an_election_serves_nobody(ensemble):
     """SIGSTOP of the leader until another leads: it wakes up as nobody's leader and takes no write of its own."""
-    servers = ensemble(3).start()
+    servers = ensemble(3, config={"syncLimit": 4}).start()
     old = servers.wait_leader()
     session = wire.Session(20_000)
     link = old.connect(session)
