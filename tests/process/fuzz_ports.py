@@ -52,6 +52,9 @@ class Stuck(AssertionError):
 class Attack:
     """One thread that throws frames at one port; what is counted belongs to it alone."""
 
+    #: Frames sent before their answers are read. A server that closes may drop answers that it has not sent yet.
+    window = BURST
+
     def __init__(self, servers, number, rng):
         self.servers, self.number, self.rng = servers, number, rng
         self.thrown = self.connections = self.ended = 0
@@ -131,22 +134,24 @@ class Attack:
 
     def count_read(self, link, frames):
         """Send the frames; how many were answered for before the server closed."""
-        markers = [self.marker(number) for number in range(len(frames))]
-        received, at, read = bytearray(), 0, 0
-        try:
-            with contextlib.suppress(ConnectionError):
-                link.sendall(b"".join(frame + ask for frame, (ask, _) in zip(frames, markers, strict=True)))
-            for _, answer in markers:
-                while (found := received.find(answer, at)) < 0:
-                    part = link.recv(262_144)
-                    if not part:
-                        return read
-                    received += part
-                at, read = found, read + 1
-        except ConnectionError:
-            pass
-        except TimeoutError:
-            raise Stuck(f"no answer behind {frames[read].hex()}") from None
+        read = 0
+        with contextlib.suppress(ConnectionError):
+            while read < len(frames):
+                window = frames[read : read + self.window]
+                markers = [self.marker(read + number) for number in range(len(window))]
+                with contextlib.suppress(ConnectionError):  # There may be answers to read all the same.
+                    link.sendall(b"".join(frame + ask for frame, (ask, _) in zip(window, markers, strict=True)))
+                received, at = bytearray(), 0
+                for _, answer in markers:
+                    while (found := received.find(answer, at)) < 0:
+                        try:
+                            part = link.recv(262_144)
+                        except TimeoutError:
+                            raise Stuck(f"no answer behind {frames[read].hex()}") from None
+                        if not part:
+                            return read
+                        received += part
+                    at, read = found, read + 1
         return read
 
 
@@ -227,11 +232,13 @@ class ElectionAttack(Attack):
 
 
 class QuorumAttack(Attack):
-    """Packets of a learner that is in no configuration, to the leader."""
+    """Packets of a learner that is in no configuration, to the leader. Most bent ones end its connection."""
+
+    window = 1
 
     def __init__(self, servers, number, rng):
         super().__init__(servers, number, rng)
-        self.packets = mutate.quorum_frames()
+        self.packets, self.wanted = mutate.quorum_frames()
         self.leader = servers.wait_leader()
         self.epoch = epoch_of(int(self.leader.srvr()["Zxid"], 16))
         self.members = {member.id for member in servers}
@@ -240,7 +247,7 @@ class QuorumAttack(Attack):
         return ("127.0.0.1", self.leader.quorum_port)
 
     def next_frame(self):
-        while self.is_a_member(frame := mutate.mutated_packet(self.rng, self.packets)):
+        while self.is_a_member(frame := mutate.mutated_packet(self.rng, self.packets, self.wanted)):
             pass
         if self.rng.randrange(10) == 0:
             return self.rng.choice((FIRST, HALFWAY)), frame

@@ -108,7 +108,10 @@ def assert_ended_alone(servers, victim, reason, acknowledged):
 
     others = [member for member in servers if member is not victim]
     wait_until(lambda: all(member.mode for member in others), "the others serve", detail=servers.logs)
-    acknowledged |= write_until(iter([False, False, True]).__next__, others, size=10)
+    for member in others:
+        with member.connect() as link:
+            path = link.create(f"/after-fault-{member.id}")
+            acknowledged[path] = b""
     for member in others:
         tree = read_tree_of(member)
         lost = [path for path, data in acknowledged.items() if path not in tree or tree[path].data != data]

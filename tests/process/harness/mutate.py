@@ -52,13 +52,17 @@ def election_frames():
 
 
 def quorum_frames():
-    """Packets of both directions, each once."""
+    """Packets of both directions, each once; and by kind, those that a leader expects from an up-to-date learner."""
     found = {}
     for name in ("handshake", "broadcast", "reconfig", "sequences"):
         for kind, frame in _frames_of(TESTDATA / "quorum" / f"{name}.json", ["packets", "sequences"]):
             if kind != "SNAP-STREAM":
                 found.setdefault(frame, kind)
-    return list(found)
+    wanted = {}
+    for frame, kind in found.items():
+        if re.match(r"REQUEST|ACK$|PING:|REVALIDATE$", kind):
+            wanted.setdefault(kind, []).append(frame)
+    return list(found), list(wanted.values())
 
 
 def mutate(rng, frame, others):
@@ -68,9 +72,7 @@ def mutate(rng, frame, others):
         kind = rng.randrange(5)
         at = rng.randrange(len(out) + 1)
         if kind == 0:
-            for _ in range(rng.randint(1, 8)):
-                if out:
-                    out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+            flip_bits(rng, out)
         elif kind == 1:
             del out[at:]
         elif kind == 2 and len(out) >= 4:
@@ -83,6 +85,14 @@ def mutate(rng, frame, others):
             other = rng.choice(others)
             out[at:] = other[rng.randrange(len(other) + 1) :]
     return bytes(out[:FRAME_BYTES_MAX])
+
+
+def flip_bits(rng, out):
+    """Flip one to eight bits in place."""
+    for _ in range(rng.randint(1, 8)):
+        if out:
+            out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+    return out
 
 
 def with_length(body):
@@ -125,15 +135,19 @@ def split_packet(packet):
     return (packet[:12], packet[16:end], packet[end:]) if at == len(packet) else None
 
 
-def mutated_packet(rng, packets):
-    """A mutated quorum packet; two in three times only its data, with a true length."""
-    packet = rng.choice(packets)
-    parts = split_packet(packet)
-    if parts and parts[1] and rng.randrange(3):
-        head, data, rest = parts
-        others = [other[16:] for other in rng.sample(packets, 2)]
-        return head + with_length(mutate(rng, data, others)) + rest
-    return mutate(rng, packet, packets)
+def mutated_packet(rng, packets, wanted):
+    """A mutated quorum packet; two in three times one that the leader wants, with only its data bent."""
+    if rng.randrange(3):
+        packet = rng.choice(rng.choice(wanted))
+        parts = split_packet(packet)
+        if parts and parts[1]:
+            head, data, rest = parts
+            # Its lengths mostly stay true, so that most of these are read to the end.
+            if rng.randrange(4):
+                return head + with_length(bytes(flip_bits(rng, bytearray(data)))) + rest
+            return head + with_length(mutate(rng, data, [other[16:] for other in rng.sample(packets, 2)])) + rest
+        return packet[:4] + bytes(flip_bits(rng, bytearray(packet[4:12]))) + packet[12:]
+    return mutate(rng, rng.choice(packets), packets)
 
 
 def names_a_stranger(initial):
