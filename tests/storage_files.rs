@@ -224,6 +224,26 @@ fn a_snapshot_begun_before_a_truncation_gets_no_name_after_it() {
     assert_eq!(open_sim(&disk).unwrap().1.last_zxid, Zxid(2));
 }
 
+/// A follower's own snapshot may still be being written when the leader sends one of the same zxid.
+#[test]
+fn two_snapshots_of_one_zxid_do_not_write_into_each_other() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&txns(1..=4)).unwrap();
+    storage.sync().unwrap();
+    let mut own = write_body(&storage, Zxid(4), "own").unwrap();
+    let mut leaders = storage.begin_snapshot(Zxid(4)).unwrap();
+    own.write(&vec![0xEE; 300 << 10]).unwrap(); // More than is gathered before a write.
+    leaders.write(&body(Zxid(4), "leader")).unwrap();
+    storage.install_snapshot(leaders, None).unwrap();
+    own.write(&vec![0xEE; 300 << 10]).unwrap();
+    assert!(matches!(own.finish(None), Err(StorageError::Superseded { .. })));
+    drop(storage);
+    let (_, recovered, found) = open_sim(&disk).unwrap();
+    assert_eq!((recovered.last_zxid, found.nodes.as_slice()), (Zxid(4), &["".into(), "/leader-0x4".into()][..]));
+    assert_eq!(recovered.repaired, []);
+}
+
 /// Apache would keep 4:6, the record behind the missing one.
 #[test]
 fn a_truncation_to_a_missing_zxid_cuts_behind_the_one_before_it() {

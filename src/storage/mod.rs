@@ -276,7 +276,7 @@ impl<D: Disk> Storage<D> {
             return Err(error);
         }
         let mut era = lock(&self.era);
-        *era += 1; // A snapshot of the old history, if one is being written, is not to get its name any more.
+        era.histories += 1; // A snapshot of the old history, if one is being written, is not to get its name any more.
         self.log.abandon();
         let bound = install::decide(&self.disk, &self.snapshot_dir, writer.tmp(), writer.zxid())
             .and_then(|()| install::finish(&self.disk, &self.snapshot_dir, &self.log_dir, writer.zxid()))
@@ -292,7 +292,7 @@ impl<D: Disk> Storage<D> {
         let Some(plan) = truncate::plan(&self.disk, &self.snapshot_dir, &self.log_dir, floor, to, max)? else {
             return Ok(Truncated::NoBase);
         };
-        *era += 1;
+        era.histories += 1;
         self.log.set_bound(plan.bound(self.log.bound()), plan.last())?;
         plan.perform(&self.disk, &self.snapshot_dir, &self.log_dir).map_err(|error| self.log.poison(error))?;
         Ok(Truncated::To { last: plan.last() })

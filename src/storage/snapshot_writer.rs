@@ -24,8 +24,17 @@ const BUFFER_LEN: usize = 256 << 10;
 /// Bytes written before a sync in between, so that the last one is short and the log's syncs do not wait behind it.
 const SYNC_STEP: u64 = 16 << 20;
 
-/// Counts the truncations and installations of one directory; locked while files get or lose their names.
-pub(super) type Era = Arc<Mutex<u64>>;
+/// What the writers of one directory share with its storage; locked while files get or lose their names.
+pub(super) type Era = Arc<Mutex<Count>>;
+
+#[derive(Default)]
+pub(super) struct Count {
+    /// Truncations and installations so far.
+    pub histories: u64,
+    /// Writers so far. Each has a temporary file of its own, since one that is about to learn that its history was
+    /// replaced may still be writing when another begins at the same zxid.
+    pub writers: u64,
+}
 
 /// A snapshot being written.
 pub struct SnapshotWriter<D: Disk> {
@@ -47,9 +56,13 @@ pub struct SnapshotWriter<D: Disk> {
 
 impl<D: Disk> SnapshotWriter<D> {
     pub(super) fn new(disk: D, dir: PathBuf, zxid: Zxid, era: Era, initialize: PathBuf) -> Result<Self, StorageError> {
-        let tmp = dir.join(format!("{TMP_PREFIX}{}", snapshot_name(zxid)));
+        let (begun_in, writer) = {
+            let mut count = lock(&era);
+            count.writers += 1;
+            (count.histories, count.writers)
+        };
+        let tmp = dir.join(format!("{TMP_PREFIX}{writer}.{}", snapshot_name(zxid)));
         let file = disk.create(&tmp).map_err(StorageError::io("create", &tmp))?;
-        let begun_in = *lock(&era);
         let mut buffer = Vec::with_capacity(BUFFER_LEN);
         SNAPSHOT_MAGIC.write(&mut buffer);
         FORMAT_VERSION.write(&mut buffer);
@@ -125,7 +138,7 @@ impl<D: Disk> SnapshotWriter<D> {
 
     fn publish(&self) -> Result<PathBuf, StorageError> {
         let era = lock(&self.era);
-        if *era != self.begun_in {
+        if era.histories != self.begun_in {
             return Err(StorageError::Superseded { path: self.tmp.clone() });
         }
         let path = self.dir.join(snapshot_name(self.zxid));
