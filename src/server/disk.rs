@@ -24,8 +24,6 @@ use std::time::Instant;
 const EXIT_UNEXPECTED: i32 = 1;
 /// Exit code of a failed snapshot.
 const EXIT_SNAPSHOT: i32 = 10;
-/// Exit code of a truncation that cannot be done.
-const EXIT_TRUNC: i32 = 13;
 /// Bytes of a snapshot made in one hold of the database's lock.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -285,11 +283,11 @@ impl DiskThread<'_> {
             None => return Ok(None),
             Some(Truncated::To { .. }) => {}
             Some(Truncated::NoBase) => {
-                let reason = format!(
-                    "the log cannot be truncated to {to}, because no snapshot is that old; move version-2 away to \
-                     rebuild this server from the others"
-                );
-                return Err(Failure { code: EXIT_TRUNC, reason });
+                // As a server that has nothing: it casts no vote, and the leader sends it a snapshot.
+                tracing::warn!("no snapshot here is as old as {to}: asking the leader for its whole tree");
+                let loaded = Box::new(Loading::default().finish(Zxid::NONE));
+                self.completions.push(Input::Truncated { generation, loaded });
+                return Ok(Some(()));
             }
         }
         let mut loading = Loading::default();
