@@ -19,7 +19,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 
 /// Room for a read at first, and the most that is read at once; a connection that sends much gets more.
@@ -53,7 +55,7 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// Wall clock, ms since 1970 UTC.
     pub established_ms: i64,
-    stream: TcpStream,
+    write: OwnedWriteHalf,
     sending: Mutex<Sending>,
     /// Tells the task that there is more to write, that frames can be taken again, or that the connection ends.
     wake: Notify,
@@ -190,13 +192,14 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         }
     };
     let _ = stream.set_nodelay(true);
+    let (read, write) = stream.into_split();
     let outbox = Outbox::new(id, ip);
     let now = shared.now();
     let conn = Arc::new(Conn {
         outbox: outbox.clone(),
         peer,
         established_ms: now.wall_ms,
-        stream,
+        write,
         sending: Mutex::default(),
         wake: Notify::new(),
         is_paused: AtomicBool::new(false),
@@ -208,7 +211,8 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     let shared = shared.clone();
     let events = shared.events.clone();
     task::spawn("a client's connection", &events, async move {
-        let mut task = Task { shared: &shared, conn: &conn, input: Vec::new(), is_first: true, room: READ_BYTES_MIN };
+        let (input, room) = (Vec::new(), READ_BYTES_MIN);
+        let mut task = Task { shared: &shared, conn: &conn, read, input, is_first: true, room };
         task.run().await;
         // Not after a panic of the core: then the lock is poisoned, and nobody is left to be told.
         if let Ok(db) = shared.db.read() {
@@ -237,7 +241,7 @@ impl Conn {
             }
             while sending.written < sending.bytes.len() {
                 let rest = &sending.bytes[sending.written..];
-                match shared.gate.pass(|| self.stream.try_write(rest)) {
+                match shared.gate.pass(|| self.write.try_write(rest)) {
                     Some(Ok(n)) => {
                         sending.written += n;
                         count(&shared.metrics.bytes_sent, n as u64);
@@ -265,6 +269,7 @@ type Split<'b> = (&'b [u8], &'b [u8]);
 struct Task<'a> {
     shared: &'a Arc<Shared>,
     conn: &'a Conn,
+    read: OwnedReadHalf,
     /// Received, not taken yet; begins with a length.
     input: Vec<u8>,
     /// Nothing has been taken: a word or a connect request comes.
@@ -278,33 +283,33 @@ impl Task<'_> {
         loop {
             let reads = !self.conn.is_paused.load(Ordering::Relaxed);
             let writes = self.conn.has_unsent();
-            let turn = tokio::select! {
-                ready = self.conn.stream.readable(), if reads => ready.map_err(|_| End).and_then(|()| self.read()),
-                ready = self.conn.stream.writable(), if writes => ready.map_err(|_| End).and_then(|()| self.process()),
-                () = self.conn.wake.notified() => self.process(),
+            self.input.reserve(self.room);
+            let received = tokio::select! {
+                n = self.read.read_buf(&mut self.input), if reads => Some(n),
+                ready = self.conn.write.writable(), if writes => match ready {
+                    Ok(()) => None,
+                    Err(error) => Some(Err(error)),
+                },
+                () = self.conn.wake.notified() => None,
             };
-            if turn.is_err() {
+            if received.map_or(Ok(()), |n| self.on_received(n)).and_then(|()| self.process()).is_err() {
                 return self.finish().await;
             }
         }
     }
 
-    /// Takes what one read brings.
-    fn read(&mut self) -> Result<(), End> {
-        self.input.reserve(self.room);
-        match self.conn.stream.try_read_buf(&mut self.input) {
-            Ok(0) => return Err(End),
-            Ok(n) => {
-                if n >= self.room {
-                    self.room = (self.room * 4).min(READ_BYTES_MAX);
-                }
-                count(&self.shared.metrics.bytes_received, n as u64);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(_) => return Err(End),
+    /// Counts what one read has brought; the end of the stream is the end.
+    fn on_received(&mut self, n: io::Result<usize>) -> Result<(), End> {
+        let n = n.map_err(|_| End)?;
+        if n == 0 {
+            return Err(End);
         }
+        if n >= self.room {
+            self.room = (self.room * 4).min(READ_BYTES_MAX);
+        }
+        count(&self.shared.metrics.bytes_received, n as u64);
         self.conn.heard_micros.store(self.shared.clock.micros(), Ordering::Relaxed);
-        self.process()
+        Ok(())
     }
 
     /// Hands on what is whole, and writes what there is to write.
@@ -425,7 +430,7 @@ impl Task<'_> {
         tokio::pin!(deadline);
         while self.conn.has_unsent() {
             tokio::select! {
-                ready = self.conn.stream.writable() => {
+                ready = self.conn.write.writable() => {
                     if ready.is_err() || self.conn.flush(self.shared) == Flushed::Broken {
                         return;
                     }
@@ -434,6 +439,6 @@ impl Task<'_> {
             }
         }
         let mut scratch = [0; 4096];
-        while matches!(self.conn.stream.try_read(&mut scratch), Ok(n) if n > 0) {}
+        while matches!(self.read.try_read(&mut scratch), Ok(n) if n > 0) {}
     }
 }

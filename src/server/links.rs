@@ -14,8 +14,10 @@ use crate::peer::io::{Input, LinkId};
 use crate::records::{QuorumPacket, SNAPSHOT_SIGNATURE, ServerId, SnapshotDecoder, SnapshotItem, TXN_BYTES_MAX};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
@@ -23,8 +25,8 @@ use tokio::sync::Notify;
 const LINK_BYTES_MAX: usize = 256 << 20;
 /// While fewer bytes than this wait, the next chunk of a snapshot is made.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Bytes taken from a socket at once.
-const READ_BYTES: usize = 128 << 10;
+/// Room for a read; a buffer that was filled grows, to [`BUFFER_KEPT_MAX`] and more while a packet is larger.
+const READ_BYTES_MIN: usize = 16 << 10;
 /// The longest packet: its data, and the identities of a client.
 const PACKET_BYTES_MAX: usize = 4 * TXN_BYTES_MAX;
 /// A buffer that has grown beyond this is given back when empty.
@@ -52,8 +54,10 @@ pub type Sink = Arc<dyn Fn(Input) + Send + Sync>;
 /// All links of a server.
 pub struct Links {
     shared: Arc<Shared>,
+    /// Links that the core has spoken to, so that a packet does not cost a look into the shared table.
+    known: Vec<Arc<Link>>,
     /// Links with something new to write.
-    dirty: Vec<LinkId>,
+    dirty: Vec<Arc<Link>>,
 }
 
 struct Shared {
@@ -65,8 +69,10 @@ struct Shared {
 
 struct Link {
     id: LinkId,
-    stream: TcpStream,
+    write: OwnedWriteHalf,
     out: Mutex<Out>,
+    /// Its task has ended.
+    is_gone: AtomicBool,
     /// Tells the link's task that it has to go on writing, or to end.
     wake: Notify,
 }
@@ -82,6 +88,8 @@ struct Out {
     /// What follows the snapshot.
     later: Vec<u8>,
     closing: bool,
+    /// The core has added something since its last flush.
+    is_dirty: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,7 +99,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Links {
     pub fn new(sink: Sink, gate: Arc<Gate>) -> Links {
         let shared = Shared { links: Mutex::default(), last_id: AtomicU64::new(0), sink, gate };
-        Links { shared: Arc::new(shared), dirty: Vec::new() }
+        Links { shared: Arc::new(shared), known: Vec::new(), dirty: Vec::new() }
     }
 
     /// Accepts learners from now on, in every role: the core keeps those that come a little before it leads, and
@@ -154,27 +162,33 @@ impl Links {
     }
 
     fn queue(&mut self, id: LinkId, change: impl FnOnce(&mut Out)) {
+        if !self.known.iter().any(|link| link.id == id) {
+            self.known.extend(lock(&self.shared.links).get(&id).cloned());
+        }
         // A link that is gone has been reported, or will be.
-        if let Some(link) = lock(&self.shared.links).get(&id) {
-            change(&mut lock(&link.out));
-            if !self.dirty.contains(&id) {
-                self.dirty.push(id);
-            }
+        let Some(link) = self.known.iter().find(|link| link.id == id) else {
+            return;
+        };
+        let mut out = lock(&link.out);
+        change(&mut out);
+        if !std::mem::replace(&mut out.is_dirty, true) {
+            self.dirty.push(link.clone());
         }
     }
 
     /// Writes what was queued, as far as the sockets take it.
     pub fn flush(&mut self) {
-        for id in self.dirty.drain(..) {
-            let Some(link) = lock(&self.shared.links).get(&id).cloned() else {
-                continue;
-            };
+        if self.dirty.is_empty() {
+            return;
+        }
+        for link in self.dirty.drain(..) {
             match self.shared.write_some(&link) {
                 Ok(Progress::Idle) => {}
                 // The rest, the snapshot, the close and the error are its task's.
                 Ok(Progress::Blocked | Progress::Closed) | Err(_) => link.wake.notify_one(),
             }
         }
+        self.known.retain(|link| !link.is_gone.load(Ordering::Relaxed));
     }
 }
 
@@ -193,12 +207,15 @@ impl Shared {
     fn add(self: &Arc<Self>, stream: TcpStream, from_leader: bool) -> LinkId {
         let _ = stream.set_nodelay(true);
         let id = LinkId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);
-        let link = Arc::new(Link { id, stream, out: Mutex::default(), wake: Notify::new() });
+        let (read, write) = stream.into_split();
+        let is_gone = AtomicBool::new(false);
+        let link = Arc::new(Link { id, write, out: Mutex::default(), is_gone, wake: Notify::new() });
         lock(&self.links).insert(id, link.clone());
         let shared = self.clone();
         tokio::spawn(async move {
-            let end = shared.serve(&link, from_leader).await;
+            let end = shared.serve(&link, read, from_leader).await;
             lock(&shared.links).remove(&id);
+            link.is_gone.store(true, Ordering::Relaxed);
             if let Err(error) = end {
                 (shared.sink)(Input::LinkDown { link: id, reason: error.to_string() });
             }
@@ -207,19 +224,26 @@ impl Shared {
     }
 
     /// Reads packets, and writes what the core could not, until the link ends; `Ok`: the core has closed it.
-    async fn serve(&self, link: &Link, from_leader: bool) -> io::Result<()> {
+    async fn serve(&self, link: &Link, mut read: OwnedReadHalf, from_leader: bool) -> io::Result<()> {
         let mut decoder = Decoder::new(from_leader);
         loop {
             let is_blocked = {
                 let out = lock(&link.out);
                 out.closing || out.snapshot.is_some() || out.written < out.bytes.len()
             };
+            decoder.bytes.reserve(READ_BYTES_MIN);
             tokio::select! {
-                ready = link.stream.readable() => {
-                    ready?;
-                    self.read_some(link, &mut decoder)?;
+                n = read.read_buf(&mut decoder.bytes) => {
+                    if n? == 0 {
+                        let closed = "the other side has closed the connection";
+                        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed));
+                    }
+                    let end = decoder.decode(link.id, &mut |input| (self.sink)(input));
+                    end.map_err(|error| {
+                        io::Error::new(io::ErrorKind::InvalidData, format!("the stream cannot be understood: {error}"))
+                    })?;
                 }
-                ready = link.stream.writable(), if is_blocked => {
+                ready = link.write.writable(), if is_blocked => {
                     ready?;
                     if let Progress::Closed = self.write_some(link)? {
                         return Ok(());
@@ -232,33 +256,16 @@ impl Shared {
         }
     }
 
-    /// Takes what the socket has (a bounded amount) and hands on what is whole.
-    fn read_some(&self, link: &Link, decoder: &mut Decoder) -> io::Result<()> {
-        decoder.bytes.reserve(READ_BYTES);
-        match link.stream.try_read_buf(&mut decoder.bytes) {
-            Ok(0) => {
-                let closed = "the other side has closed the connection";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        let end = decoder.decode(link.id, &mut |input| (self.sink)(input));
-        end.map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("the stream cannot be understood: {error}"))
-        })
-    }
-
     /// Writes until everything is written or the socket takes no more; makes at most one chunk of a snapshot.
     fn write_some(&self, link: &Link) -> io::Result<Progress> {
         let mut out = lock(&link.out);
+        out.is_dirty = false;
         if out.snapshot.is_some() && out.bytes.len() - out.written < CHUNK_BYTES {
             out.next_chunk()?;
         }
         while out.written < out.bytes.len() {
             let rest = &out.bytes[out.written..];
-            let n = match self.gate.pass(|| link.stream.try_write(rest)) {
+            let n = match self.gate.pass(|| link.write.try_write(rest)) {
                 None => return Ok(Progress::Closed),
                 Some(Ok(n)) => n,
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -257,7 +257,12 @@ impl CoreThread {
             };
             runtime.block_on(async {
                 match build(&shared, &status, &disk_queue, peer, ports) {
-                    Ok(core) => core.run(queue).await,
+                    // A task, because tokio polls for events before it turns to its main future.
+                    Ok(core) => match tokio::spawn(core.run(queue)).await {
+                        Ok(end) => end,
+                        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                        Err(error) => unexpected(format!("the core was cancelled: {error}")),
+                    },
                     Err(error) => unexpected(format!("the sockets cannot be used: {error}")),
                 }
             })
