@@ -131,3 +131,14 @@ def test_the_servers_log_to_stderr_only_when_asked(asked: bool) -> None:
     )
     assert ("[myid:2] - INFO" in done.stderr) == asked
     assert (done.stderr != "") == asked
+
+
+def test_a_closed_stderr_ends_no_server() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import zabkit\nzabkit.log_to_stderr()\nwith zabkit.Ensemble(3) as e: e.leader.kill(); e.wait_for_leader()"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "\nprint('ended')"], stdout=-1, stderr=writer, timeout=60, check=False
+    )
+    os.close(writer)
+    assert done.stdout == b"ended\n"
