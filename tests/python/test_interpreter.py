@@ -138,7 +138,11 @@ def test_a_closed_stderr_ends_no_server() -> None:
     os.close(reader)
     code = "import zabkit\nzabkit.log_to_stderr()\nwith zabkit.Ensemble(3) as e: e.leader.kill(); e.wait_for_leader()"
     done = subprocess.run(
-        [sys.executable, "-c", code + "\nprint('ended')"], stdout=-1, stderr=writer, timeout=60, check=False
+        [sys.executable, "-c", code + "\nprint('ended')"],
+        stdout=subprocess.PIPE,
+        stderr=writer,
+        timeout=60,
+        check=False,
     )
     os.close(writer)
     assert done.stdout == b"ended\n"
