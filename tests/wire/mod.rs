@@ -1,5 +1,7 @@
 //! A client for tests: one socket, one request at a time, in the bytes of the records.
 
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
