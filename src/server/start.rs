@@ -12,6 +12,7 @@ use super::loading::Loading;
 use super::shared::{Clock, Event, Metrics, Shared};
 use super::status::{Signal, StatusCell};
 use super::{Server, connection};
+use crate::peer::io::DbOp;
 use crate::peer::{Boot, Database, PeerConfig, QuorumPeer};
 use crate::records::Zxid;
 use crate::storage::{RealDisk, Storage, StorageConfig, StorageError};
@@ -145,7 +146,14 @@ fn load(config: &Config) -> Result<(Storage<RealDisk>, Database, Boot), StartErr
         recent: std::mem::take(&mut loaded.recent),
     };
     let mut db = Database::new(loaded);
+    db.set_super_digest(config.super_digest.clone());
     if recovered.needs_snapshot {
+        // As Apache's first snapshot: it holds the list of servers, which a server of Apache's shows as it loads it.
+        if config.my_id.is_some() {
+            let (text, version, now) = (config.config_text(), config.servers_version, Clock::new().now());
+            let op = DbOp::SetConfig { text, version, wall_ms: now.wall_ms };
+            db.perform(now, [op], &mut Vec::new(), &mut Vec::new());
+        }
         write_first_snapshot(&storage, &mut db, recovered.last_zxid)?;
     }
     tracing::info!(
