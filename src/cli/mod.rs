@@ -1,6 +1,7 @@
 //! The `zabkit` command.
 
 mod server;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -17,11 +18,14 @@ struct Args {
 enum Command {
     /// Run a server in the foreground until SIGTERM.
     Server(server::ServerArgs),
+    /// Run seeds of the simulator: whole ensembles under faults, checked after every event.
+    Simulate(simulate::SimulateArgs),
 }
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     match Args::parse().command {
         Command::Server(args) => server::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
     }
 }

@@ -333,18 +333,12 @@ impl DiskThread<'_> {
         mut chunks: DatabaseChunks,
     ) -> Result<Option<()>, Failure> {
         self.snapshots.retain(|snapshot| !snapshot.is_finished());
-        let begun = self.pass(|storage| {
+        let writer = self.pass(|storage| {
             storage.roll()?;
-            Ok(storage.begin_snapshot(zxid))
+            storage.begin_snapshot(zxid)
         })?;
-        let writer = match begun {
-            None => return Ok(None),
-            Some(Ok(writer)) => writer,
-            Some(Err(error)) => {
-                give_up(&error);
-                finished(self.shared, self.queue, generation, zxid, false);
-                return Ok(Some(()));
-            }
+        let Some(writer) = writer else {
+            return Ok(None);
         };
         let (shared, queue) = (self.shared.clone(), self.queue.clone());
         let thread = std::thread::Builder::new().name("Snapshot Thread".to_owned()).spawn(move || {
@@ -355,10 +349,7 @@ impl DiskThread<'_> {
             let failure = match end {
                 Ok(Ok(true)) => return finished(&shared, &queue, generation, zxid, true),
                 Ok(Ok(false)) => return finished(&shared, &queue, generation, zxid, false),
-                Ok(Err(error)) => {
-                    give_up(&error);
-                    return finished(&shared, &queue, generation, zxid, false);
-                }
+                Ok(Err(error)) => error.to_string(),
                 Err(panic) => format!("the snapshot thread has panicked: {}", panic_text(&*panic)),
             };
             let _ = shared.events.send(Event::Fail { code: EXIT_SNAPSHOT, reason: failure });
@@ -370,11 +361,6 @@ impl DiskThread<'_> {
         self.snapshots.push(thread);
         Ok(Some(()))
     }
-}
-
-/// A periodic snapshot that cannot be written costs nothing but a longer replay: the log has it all.
-fn give_up(error: &StorageError) {
-    tracing::error!("no snapshot was taken, the next one is tried after as many transactions again: {error}");
 }
 
 /// Tells the core that the snapshot is there or given up; if it is there, others may be superfluous.
@@ -394,17 +380,13 @@ fn write_snapshot(
     let began = Instant::now();
     let zxid = writer.zxid();
     let digest = Some((zxid, chunks.digest));
-    match write_body(shared, &mut writer, chunks) {
-        Ok(Body::Written) => {}
-        Ok(Body::Killed) => return Ok(false),
-        Ok(Body::Gone) => {
+    match write_body(shared, &mut writer, chunks)? {
+        Body::Written => {}
+        Body::Gone => {
             writer.abort();
             return Ok(false);
         }
-        Err(error) => {
-            writer.abort();
-            return Err(error);
-        }
+        Body::Killed => return Ok(false),
     }
     match shared.gate.pass(|| writer.finish(digest)) {
         None | Some(Err(StorageError::Superseded { .. })) => Ok(false),

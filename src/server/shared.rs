@@ -34,6 +34,8 @@ pub enum Event {
 pub struct Shared {
     pub config: Config,
     pub db: RwLock<Database>,
+    /// Counts the trees that the database has had: a snapshot's cursor belongs to one of them.
+    pub trees: AtomicU64,
     pub clock: Clock,
     pub gate: Arc<Gate>,
     pub events: mpsc::UnboundedSender<Event>,
@@ -63,9 +65,9 @@ impl Shared {
         let mut db = sync::write(&self.db);
         let cursor = db.begin_snapshot()?;
         let digest = db.tree().digest();
-        let installs = db.installs();
+        let tree = self.trees.load(Ordering::Relaxed);
         drop(db);
-        Some(DatabaseChunks { shared: self.clone(), cursor, installs, digest })
+        Some(DatabaseChunks { shared: self.clone(), cursor, tree, digest })
     }
 }
 
@@ -98,8 +100,8 @@ impl Clock {
 pub struct DatabaseChunks {
     shared: Arc<Shared>,
     cursor: CursorId,
-    /// Which of the database's trees it belongs to: how many had been installed.
-    installs: u64,
+    /// Which of the database's trees it belongs to.
+    tree: u64,
     /// The tree's digest.
     pub digest: i64,
 }
@@ -107,7 +109,7 @@ pub struct DatabaseChunks {
 impl ChunkSource for DatabaseChunks {
     fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk {
         let db = sync::read(&self.shared.db);
-        if db.installs() != self.installs {
+        if self.shared.trees.load(Ordering::Relaxed) != self.tree {
             return Chunk::Gone;
         }
         if db.next_chunk(self.cursor, bytes_max, out) { Chunk::Last } else { Chunk::More }
@@ -118,7 +120,7 @@ impl Drop for DatabaseChunks {
     fn drop(&mut self) {
         // After a panic in a thread that held the lock there is no snapshot to end.
         if let Ok(mut db) = self.shared.db.write()
-            && db.installs() == self.installs
+            && self.shared.trees.load(Ordering::Relaxed) == self.tree
         {
             db.end_snapshot(self.cursor);
         }

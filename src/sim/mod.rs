@@ -1,5 +1,30 @@
-//! The simulated world that a seed decides: what a server's disk (and later its network, clock and clients) may do
-//! to it.
+//! The seeded world: whole servers on a simulated network and simulated disks, in virtual time, checked after every
+//! event. The same seed gives the same run, to the last event.
+//!
+//! A run has two halves. In the first, faults happen, and only safety is asked for; in the second everything is
+//! healed, and the servers must find together again, answer every client, and end with equal trees.
 
+pub mod checkers;
+mod client;
+mod client_checks;
+pub mod counts;
 pub mod disk;
+mod disk_queue;
+mod durable;
+mod election_links;
+pub mod faults;
+pub mod ghost;
+mod links;
+pub mod network;
+pub mod planted;
 pub mod rng;
+mod run;
+pub mod scheduler;
+mod server;
+pub mod trace;
+mod workload;
+mod world;
+
+pub use counts::Counts;
+pub use planted::Planted;
+pub use run::{Options, Report, run_seed};

@@ -1,0 +1,322 @@
+//! What a client may be told: replies in order and never back in time, each as the committed history has it at the
+//! zxid that it names; every watched change exactly once, and before the reply that shows it.
+
+use super::client::Client;
+use super::ghost::{Ghost, Outcome};
+use super::world::Ctx;
+use crate::jute::Reader;
+use crate::records::{
+    ErrorCode, EventType, MultiResult, PathReply, PathWatch, ReplyHeader, Request, Response, SET_WATCHES_XID,
+    SetWatchesRequest, Stat, WatcherEvent, Zxid,
+};
+use crate::tree::ChangeKind;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+pub struct Pending {
+    pub xid: i32,
+    pub request: Request,
+    /// The highest zxid that anybody had been told when it was sent; a sync must reach it.
+    pub acknowledged: Zxid,
+}
+
+impl Pending {
+    pub fn is_write(&self) -> bool {
+        self.request.is_write()
+    }
+}
+
+/// The kinds of one-shot watches, as clients keep them for setWatches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum WatchKind {
+    /// On a znode that was there.
+    Data,
+    /// On one that was not.
+    Exist,
+    Child,
+}
+
+/// The watches of a client that have not fired.
+#[derive(Debug, Default)]
+pub struct Watches {
+    /// By path and whether it is of the child table: the kind, and the zxid as of which it watches.
+    set: BTreeMap<(String, bool), (WatchKind, Zxid)>,
+    /// Nothing has fired up to here.
+    checked: Zxid,
+    /// The reply to setWatches has not come yet.
+    restoring: Option<Zxid>,
+    /// Catch-up deletions may come for each table.
+    deleted_in_catch_up: BTreeSet<String>,
+}
+
+impl Watches {
+    /// The request that sets the watches again, if there are any.
+    pub fn restore(&mut self, last_zxid: Zxid) -> Option<Request> {
+        if self.set.is_empty() {
+            return None;
+        }
+        self.restoring = Some(last_zxid);
+        let of = |wanted: WatchKind| {
+            Some(self.set.iter().filter(|(_, (kind, _))| *kind == wanted).map(|((path, _), _)| path.clone()).collect())
+        };
+        Some(Request::SetWatches(SetWatchesRequest {
+            relative_zxid: last_zxid,
+            data: of(WatchKind::Data),
+            exist: of(WatchKind::Exist),
+            child: of(WatchKind::Child),
+        }))
+    }
+
+    pub fn disconnected(&mut self) {
+        self.restoring = None;
+        self.deleted_in_catch_up.clear();
+    }
+
+    fn register(&mut self, path: &str, kind: WatchKind, zxid: Zxid) {
+        let entry = self.set.entry((path.to_owned(), kind == WatchKind::Child)).or_insert((kind, zxid));
+        // Nothing has happened in between, or it would have fired; but it may be known better what it waits for.
+        *entry = (kind, zxid);
+    }
+
+    pub fn on_event(&mut self, client: usize, zxid: Zxid, event: &WatcherEvent, ctx: &mut Ctx) {
+        ctx.counts.events_seen += 1;
+        let ghost = &ctx.checkers.ghost;
+        let deleted = event.kind == EventType::NodeDeleted as i32;
+        let tables: &[bool] = match event.kind {
+            kind if kind == EventType::NodeChildrenChanged as i32 => &[true],
+            _ if deleted => &[false, true],
+            _ => &[false],
+        };
+        let mut fired = 0;
+        for &child in tables {
+            let key = (event.path.clone(), child);
+            let Some(&(_, since)) = self.set.get(&key) else {
+                continue;
+            };
+            let fits = if self.restoring.is_some() {
+                // Catch-up goes by what is there now, not by what happened first; it names no zxid.
+                ghost.changed_since(&event.path, child, since).is_some()
+            } else {
+                ghost.changed_since(&event.path, child, since).is_some_and(|at| {
+                    let kind_fits = match child {
+                        false => fits(ghost.first_change(&event.path, since, at), event.kind),
+                        true => !deleted || ghost.is_deleted_at(&event.path, at),
+                    };
+                    kind_fits && (zxid.0 <= 0 || zxid == at)
+                })
+            };
+            if fits {
+                self.set.remove(&key);
+                fired += 1;
+            }
+        }
+        // Catch-up tells of a deletion once for each of the two tables.
+        let again = deleted && self.deleted_in_catch_up.remove(&event.path);
+        if fired == 0 && !again {
+            let watches: Vec<_> = self.set.iter().filter(|((path, _), _)| *path == event.path).collect();
+            return ctx.checkers.fail(|| {
+                format!("client {client}: {event:?} at {zxid} fits no watch and no change; watches: {watches:?}")
+            });
+        }
+        if self.restoring.is_some() && fired == 2 {
+            self.deleted_in_catch_up.insert(event.path.clone());
+        }
+    }
+
+    /// A reply of `zxid` has come: whatever has changed up to there must have been told.
+    fn check(&mut self, client: usize, zxid: Zxid, ctx: &mut Ctx) {
+        if zxid <= self.checked || self.restoring.is_some() {
+            return;
+        }
+        self.checked = zxid;
+        let ghost = &ctx.checkers.ghost;
+        let missed = self.set.iter().find_map(|((path, child), &(_, since))| {
+            let at = ghost.changed_since(path, *child, since).filter(|at| *at <= zxid)?;
+            Some((path.clone(), at))
+        });
+        if let Some((path, at)) = missed {
+            ctx.checkers
+                .fail(|| format!("client {client}: a reply shows {zxid}, but no event has told of {path} at {at}"));
+        }
+    }
+
+    /// setWatches is answered: what has not fired watches again.
+    fn restored(&mut self, client: usize, zxid: Zxid, ctx: &mut Ctx) {
+        self.restoring = None;
+        self.deleted_in_catch_up.clear();
+        for ((path, _), (kind, since)) in &mut self.set {
+            if *kind == WatchKind::Exist && ctx.checkers.ghost.state_at(path, zxid).is_none() {
+                *since = zxid; // It may have come and gone unseen.
+            }
+        }
+        self.checked = Zxid::ZERO;
+        self.check(client, zxid, ctx);
+    }
+}
+
+fn fits(change: Option<(Zxid, ChangeKind)>, event: i32) -> bool {
+    let expected = match change {
+        Some((_, ChangeKind::Created)) => EventType::NodeCreated,
+        Some((_, ChangeKind::Deleted)) => EventType::NodeDeleted,
+        Some((_, ChangeKind::DataChanged)) => EventType::NodeDataChanged,
+        None => return false,
+    };
+    event == expected as i32
+}
+
+impl Client {
+    pub fn on_reply(&mut self, header: &ReplyHeader, body: &mut Reader<'_>, ctx: &mut Ctx) {
+        let index = self.index;
+        let Some(pending) = self.pending.pop_front() else {
+            return ctx.checkers.fail(|| format!("client {index}: reply {header:?} to nothing"));
+        };
+        ctx.trace.line(|| format!("client {index}: reply {header:?} to {:?}", pending.request));
+        ctx.counts.replies += 1;
+        if pending.xid != header.xid {
+            return ctx.checkers.fail(|| format!("client {index}: reply {header:?}, but {pending:?} is next"));
+        }
+        let zxid = header.zxid;
+        let (last, committed) = (self.last_zxid, ctx.checkers.ghost.last());
+        if zxid < last {
+            return ctx.checkers.fail(|| format!("client {index}: reply {header:?} after it has seen {last}"));
+        }
+        if zxid > committed && zxid.counter() > 0 {
+            return ctx
+                .checkers
+                .fail(|| format!("client {index}: reply {header:?}, but only {committed} is committed"));
+        }
+        let response = if header.err == 0 { Response::read(pending.request.op(), body) } else { Ok(Response::Empty) };
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => {
+                return ctx.checkers.fail(|| format!("client {index}: a reply that cannot be read: {error}"));
+            }
+        };
+        let verdict = if pending.is_write() {
+            if zxid <= self.last_reply {
+                let seen = self.last_reply;
+                Err(format!("a reply before it was of {seen}, so it has seen the write too early"))
+            } else {
+                self.check_write(&pending, header, &response, &ctx.checkers.ghost)
+            }
+        } else {
+            check_read(&pending, header, &response, &ctx.checkers.ghost)
+        };
+        if let Err(wrong) = verdict {
+            return ctx
+                .checkers
+                .fail(|| format!("client {index}: reply {header:?} {response:?} to {:?}: {wrong}", pending.request));
+        }
+        if pending.is_write() {
+            ctx.counts.writes_acknowledged += 1;
+            ctx.checkers.acknowledged = ctx.checkers.acknowledged.max(zxid);
+        } else if pending.xid > 0 {
+            ctx.counts.reads_answered += 1;
+        }
+        if pending.xid == SET_WATCHES_XID {
+            self.watches.restored(index, zxid, ctx);
+        }
+        self.watches.check(index, zxid, ctx);
+        match &response {
+            Response::Path(PathReply { path: Some(path) }) => self.workload.created(path),
+            Response::PathStat(told) => self.workload.created(&told.path),
+            _ => {}
+        }
+        self.register_watch(&pending.request, header);
+        self.last_zxid = zxid;
+        self.last_reply = zxid;
+        self.on_answered(&pending, ctx);
+    }
+
+    fn register_watch(&mut self, request: &Request, header: &ReplyHeader) {
+        let (body, kind) = match request {
+            Request::Exists(body) if header.err == ErrorCode::NoNode.code() => (body, WatchKind::Exist),
+            Request::Exists(body) | Request::GetData(body) if header.err == 0 => (body, WatchKind::Data),
+            Request::GetChildren(body) | Request::GetChildren2(body) if header.err == 0 => (body, WatchKind::Child),
+            _ => return,
+        };
+        if let PathWatch { path: Some(path), watch: true } = body {
+            self.watches.register(path, kind, header.zxid);
+        }
+    }
+
+    /// A write's reply is what its transaction in the history gave.
+    fn check_write(
+        &self,
+        pending: &Pending,
+        header: &ReplyHeader,
+        response: &Response,
+        ghost: &Ghost,
+    ) -> Result<(), String> {
+        let committed = ghost.get(header.zxid).ok_or("it is not committed")?;
+        let session = self.session.as_ref().map(|session| session.id);
+        if Some(committed.txn.session) != session || committed.txn.cxid != pending.xid {
+            return Err(format!("{:?} is committed there", committed.txn));
+        }
+        let expected = &committed.outcome;
+        let same = match (expected, response) {
+            (Outcome::Error(code), _) => header.err == *code,
+            _ if header.err != 0 => false,
+            (Outcome::Created { path, .. }, Response::Path(told)) => told.path.as_ref() == Some(path),
+            (Outcome::Created { path, stat }, Response::PathStat(told)) => (&told.path, &told.stat) == (path, stat),
+            (Outcome::Set(stat), Response::Stat(told)) => told.stat == *stat,
+            (Outcome::Multi(outcomes), Response::Multi(told)) => {
+                outcomes.len() == told.results.len() && outcomes.iter().zip(&told.results).all(|(o, r)| same(o, r))
+            }
+            (Outcome::Done, Response::Empty) => true,
+            _ => false,
+        };
+        if same { Ok(()) } else { Err(format!("the history has {expected:?}")) }
+    }
+}
+
+fn same(outcome: &Outcome, result: &MultiResult) -> bool {
+    match (outcome, result) {
+        (Outcome::Error(code), MultiResult::Error { code: told }) => code == told,
+        (Outcome::Created { path, .. }, MultiResult::Create { path: told }) => path == told,
+        (Outcome::Created { path, stat }, MultiResult::Create2 { path: told, stat: seen }) => {
+            (path, stat) == (told, seen)
+        }
+        (Outcome::Set(stat), MultiResult::SetData { stat: told }) => stat == told,
+        (Outcome::Done, MultiResult::Delete | MultiResult::Check) => true,
+        _ => false,
+    }
+}
+
+/// A read's reply is the history's state at its zxid.
+fn check_read(pending: &Pending, header: &ReplyHeader, response: &Response, ghost: &Ghost) -> Result<(), String> {
+    let state = |body: &PathWatch| ghost.state_at(body.path.as_deref().unwrap_or_default(), header.zxid);
+    let names = |body: &PathWatch| ghost.children_at(body.path.as_deref().unwrap_or_default(), header.zxid);
+    let (body, expected) = match &pending.request {
+        Request::Sync(_) => {
+            let reached = header.zxid >= pending.acknowledged;
+            return if reached { Ok(()) } else { Err(format!("{} was acknowledged before", pending.acknowledged)) };
+        }
+        Request::Exists(body) | Request::GetData(body) => (body, state(body)),
+        Request::GetChildren(body) | Request::GetChildren2(body) => (body, state(body)),
+        _ if header.err == 0 => return Ok(()),
+        _ => return Err("it cannot fail".into()),
+    };
+    if header.err == ErrorCode::SessionExpired.code() {
+        return Ok(()); // The session is closing; its end is ordered behind.
+    }
+    let Some(version) = expected else {
+        let told = header.err == ErrorCode::NoNode.code();
+        return if told { Ok(()) } else { Err("there is no such znode".into()) };
+    };
+    let same_names = |told: &[String]| {
+        let expected = names(body);
+        told.len() == expected.len() && told.iter().all(|name| expected.contains(name))
+    };
+    let same_stat = |told: &Stat| *told == version.stat;
+    let same = header.err == 0
+        && match response {
+            Response::Stat(told) => same_stat(&told.stat),
+            Response::DataStat(told) => told.data == version.data && same_stat(&told.stat),
+            Response::Children(told) => same_names(&told.children),
+            Response::ChildrenStat(told) => same_names(&told.children) && same_stat(&told.stat),
+            _ => false,
+        };
+    if same { Ok(()) } else { Err(format!("the history has {version:?}")) }
+}

@@ -1,0 +1,95 @@
+//! How often a run has met what the simulator is for. A count of zero over many seeds means that nothing was tested.
+
+use super::disk::CrashReport;
+use crate::peer::io::Note;
+use crate::storage::Repair;
+
+macro_rules! counts {
+    ($( $(#[$meta:meta])* $name:ident, )*) => {
+        /// Counts of a run, or of many.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+        pub struct Counts { $( $(#[$meta])* pub $name: u64, )* }
+
+        impl Counts {
+            /// Adds another run's.
+            pub fn add(&mut self, other: &Counts) {
+                $( self.$name += other.$name; )*
+            }
+
+            /// Every count with its name.
+            pub fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![ $( (stringify!($name), self.$name), )* ]
+            }
+        }
+    };
+}
+
+counts! {
+    events,
+    simulated_ms,
+    requests,
+    replies,
+    writes_acknowledged,
+    reads_answered,
+    unknown_outcomes,
+    /// Requests that had to wait behind a write or sync of their session.
+    parked_reads,
+    events_seen,
+    sessions_created,
+    sessions_renewed,
+    /// Reconnects to another server than before.
+    session_move_attempts,
+    sessions_moved,
+    sessions_expired,
+    elections,
+    leaderships,
+    diff,
+    trunc,
+    snap,
+    crashes,
+    leader_crashes,
+    kills,
+    power_cuts_inside_a_step,
+    ended_by_disk,
+    unsynced_bytes_dropped,
+    /// Writes of which a crash kept a part.
+    torn_writes,
+    /// Logs whose tail had to be cut at a start.
+    torn_tails,
+    /// Creations, renames and removals that a crash undid.
+    names_lost,
+    partitions,
+    asymmetric_partitions,
+    resets,
+    cut_with_bytes_under_way,
+    pauses,
+    snapshots,
+    snapshots_interrupted,
+    snapshots_interleaved,
+    streams,
+    streams_interrupted,
+}
+
+impl Counts {
+    pub fn on_note(&mut self, note: &Note) {
+        match note {
+            Note::ElectionWon { .. } => self.elections += 1,
+            Note::Leading { .. } => self.leaderships += 1,
+            Note::SyncReceived { how: "DIFF", .. } => self.diff += 1,
+            Note::SyncReceived { how: "TRUNC", .. } => self.trunc += 1,
+            Note::SyncReceived { how: "SNAP", .. } => self.snap += 1,
+            _ => {}
+        }
+    }
+
+    pub fn on_crash(&mut self, report: &CrashReport) {
+        self.crashes += 1;
+        self.unsynced_bytes_dropped += report.unsynced_bytes_dropped;
+        self.torn_writes += report.torn_tails;
+        self.names_lost += report.lost_dir_entries;
+    }
+
+    pub fn on_repairs(&mut self, repairs: &[Repair]) {
+        self.torn_tails += repairs.iter().filter(|repair| matches!(repair, Repair::TornTail { .. })).count() as u64;
+    }
+}

@@ -1,0 +1,259 @@
+//! What goes wrong in a run. Each seed draws its own mix: which faults, how often, how long.
+//!
+//! Some runs know one fault only and have it often; some know all of them. In the second half of a run everything is
+//! healed.
+
+use super::disk::{EIO, ENOSPC, Fault};
+use super::network::{Host, Port, Socket};
+use super::rng::Rng;
+use super::server::Down;
+use super::world::{Event, World};
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Power cut of any server.
+    Crash,
+    /// Power cut of the leader.
+    CrashLeader,
+    /// Power cut of all servers at once.
+    CrashAll,
+    /// Power cut in the middle of a step of the storage.
+    CrashInside,
+    /// `kill -9` of any server.
+    Kill,
+    KillLeader,
+    /// SIGSTOP for a while.
+    Pause,
+    /// Both directions between two groups.
+    Partition,
+    /// One direction between two servers.
+    OneWay,
+    /// Everything between one server and the others.
+    Isolate,
+    /// A connection is reset.
+    ResetQuorum,
+    ResetElection,
+    ResetClient,
+    /// A quorum connection ends inside a packet.
+    CutQuorum,
+    /// Syncs take much longer, on all disks.
+    SlowDisk,
+    /// An operation of a disk fails.
+    DiskError,
+    /// A disk is full.
+    DiskFull,
+}
+
+const KINDS: [Kind; 17] = [
+    Kind::Crash,
+    Kind::CrashLeader,
+    Kind::CrashAll,
+    Kind::CrashInside,
+    Kind::Kill,
+    Kind::KillLeader,
+    Kind::Pause,
+    Kind::Partition,
+    Kind::OneWay,
+    Kind::Isolate,
+    Kind::ResetQuorum,
+    Kind::ResetElection,
+    Kind::ResetClient,
+    Kind::CutQuorum,
+    Kind::SlowDisk,
+    Kind::DiskError,
+    Kind::DiskFull,
+];
+
+/// A fault is due, or what one has done is undone.
+#[derive(Clone, Copy, Debug)]
+pub enum FaultEvent {
+    Strike(Kind),
+    HealLink(Host, Host),
+    HealDisks,
+}
+
+/// The mix of a run.
+pub struct Faults {
+    rng: Rng,
+    /// Which, and the mean time between two of a kind, in microseconds.
+    mix: Vec<(Kind, u64)>,
+    /// Mean time for which a fault lasts, in microseconds.
+    lasts: u64,
+    healed: bool,
+}
+
+impl Faults {
+    pub fn draw(mut rng: Rng) -> Faults {
+        let many = rng.one_in(2);
+        let mean = *rng.pick(&[300_000, 1_000_000, 3_000_000]);
+        let mut mix = Vec::new();
+        for kind in KINDS {
+            if rng.percent(if many { 60 } else { 15 }) {
+                mix.push((kind, mean * (1 + rng.below(4)) * if many { 3 } else { 1 }));
+            }
+        }
+        let lasts = *rng.pick(&[50_000, 300_000, 1_500_000]);
+        Faults { rng, mix, lasts, healed: false }
+    }
+
+    /// The kinds in the mix, for the trace.
+    pub fn kinds(&self) -> Vec<Kind> {
+        self.mix.iter().map(|(kind, _)| *kind).collect()
+    }
+
+    /// When to start a server again that went down; healed, at once.
+    pub fn restart_after(&mut self) -> u64 {
+        if self.healed { 10_000 } else { 5_000 + self.rng.about(self.lasts) }
+    }
+}
+
+impl World {
+    /// Asks for the first fault of each kind.
+    pub fn begin_faults(&mut self) {
+        for (kind, mean) in self.faults.mix.clone() {
+            let after = self.faults.rng.about(mean);
+            self.ctx.sched.after(after, Event::Fault(FaultEvent::Strike(kind)));
+        }
+    }
+
+    pub fn on_fault(&mut self, event: FaultEvent) {
+        match event {
+            FaultEvent::Strike(_) if self.faults.healed => {}
+            FaultEvent::Strike(kind) => {
+                self.ctx.trace.line(|| format!("fault: {kind:?}"));
+                self.strike(kind);
+                if let Some((_, mean)) = self.faults.mix.iter().find(|(each, _)| *each == kind).copied() {
+                    let after = self.faults.rng.about(mean);
+                    self.ctx.sched.after(after, Event::Fault(event));
+                }
+            }
+            FaultEvent::HealLink(from, to) => {
+                self.ctx.trace.line(|| format!("heal: {from} to {to}"));
+                self.ctx.net.set_blocked(&mut self.ctx.sched, from, to, false);
+            }
+            FaultEvent::HealDisks => self.ctx.slow_disk = 1,
+        }
+    }
+
+    /// No fault from here on; what is broken is mended, who is down comes up.
+    pub fn heal(&mut self) {
+        self.ctx.trace.line(|| "everything is healed".into());
+        self.faults.healed = true;
+        self.ctx.healed = true;
+        self.ctx.net.heal(&mut self.ctx.sched);
+        self.ctx.net.latency.spike_one_in = 0;
+        self.ctx.slow_disk = 1;
+        for host in 0..self.machines.len() {
+            let machine = &mut self.machines[host];
+            machine.paused_until = machine.paused_until.min(self.ctx.sched.now());
+            self.start(host);
+        }
+    }
+
+    fn strike(&mut self, kind: Kind) {
+        let servers = self.machines.len() as u64;
+        let any = self.faults.rng.below(servers) as Host;
+        let lasts = 1_000 + self.faults.rng.about(self.faults.lasts);
+        match kind {
+            Kind::Crash => self.end(any, Down::PowerCut),
+            Kind::Kill => self.end(any, Down::Killed),
+            Kind::CrashLeader | Kind::KillLeader => {
+                if let Some(leader) = self.leader() {
+                    self.ctx.counts.leader_crashes += 1;
+                    self.end(leader, if kind == Kind::KillLeader { Down::Killed } else { Down::PowerCut });
+                }
+            }
+            Kind::CrashAll => (0..self.machines.len()).for_each(|host| self.end(host, Down::PowerCut)),
+            Kind::CrashInside => {
+                let n = self.faults.rng.below(30);
+                self.machines[any].disk.cut_power_after(n);
+            }
+            Kind::Pause => {
+                self.ctx.counts.pauses += 1;
+                self.machines[any].paused_until = self.ctx.now() + lasts;
+            }
+            Kind::Partition => {
+                self.ctx.counts.partitions += 1;
+                let side = self.faults.rng.next_u64();
+                let apart = |a: Host, b: Host| (side >> a) & 1 != (side >> b) & 1;
+                self.block(lasts, |a, b, _| apart(a, b));
+            }
+            Kind::Isolate => {
+                self.ctx.counts.partitions += 1;
+                let clients_too = self.faults.rng.one_in(2);
+                self.block(lasts, |a, b, servers| (a == any) != (b == any) && (clients_too || a.max(b) < servers));
+            }
+            Kind::OneWay => {
+                self.ctx.counts.asymmetric_partitions += 1;
+                let other = self.faults.rng.below(servers) as Host;
+                self.block(lasts, |a, b, _| (a, b) == (any, other) && a != b);
+            }
+            Kind::ResetQuorum => self.reset(Port::Quorum),
+            Kind::ResetElection => self.reset(Port::Election),
+            Kind::ResetClient => self.reset(Port::Client),
+            Kind::CutQuorum => {
+                let conns = self.ctx.net.open_conns(Port::Quorum);
+                if !conns.is_empty() {
+                    let conn = *self.faults.rng.pick(&conns);
+                    let side = self.faults.rng.below(2) as u8;
+                    self.ctx.net.cut(&mut self.ctx.sched, Socket { conn, side });
+                }
+            }
+            Kind::SlowDisk => {
+                self.ctx.slow_disk = 1 + self.faults.rng.below(100);
+                self.ctx.sched.after(lasts, Event::Fault(FaultEvent::HealDisks));
+            }
+            Kind::DiskError => {
+                let n = self.faults.rng.below(20);
+                let machine = &mut self.machines[any];
+                machine.faulted = true;
+                if self.faults.rng.one_in(2) {
+                    machine.disk.fail(Fault::EioOnNextSync)
+                } else {
+                    machine.disk.fail_at(n, EIO)
+                }
+            }
+            Kind::DiskFull => {
+                let machine = &mut self.machines[any];
+                machine.faulted = true;
+                if self.faults.rng.one_in(2) {
+                    machine.disk.fail(Fault::Full);
+                } else {
+                    machine.disk.fail_at(self.faults.rng.below(20), ENOSPC);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, host: Host, down: Down) {
+        if self.machines[host].process.is_some() {
+            self.take_down(host, down);
+        }
+    }
+
+    /// Blocks every direction between two hosts that `blocks` says, for a while each.
+    fn block(&mut self, lasts: u64, blocks: impl Fn(Host, Host, usize) -> bool) {
+        let servers = self.machines.len();
+        let hosts = servers + self.clients.len();
+        for from in 0..hosts {
+            for to in 0..hosts {
+                if blocks(from, to, servers) && (from < servers || to < servers) {
+                    self.ctx.net.set_blocked(&mut self.ctx.sched, from, to, true);
+                    // Not all at the same moment: links heal one by one.
+                    let after = lasts + self.faults.rng.below(lasts / 4 + 1);
+                    self.ctx.sched.after(after, Event::Fault(FaultEvent::HealLink(from, to)));
+                }
+            }
+        }
+    }
+
+    fn reset(&mut self, port: Port) {
+        let conns = self.ctx.net.open_conns(port);
+        if !conns.is_empty() {
+            let conn = *self.faults.rng.pick(&conns);
+            self.ctx.counts.resets += 1;
+            self.ctx.net.reset(&mut self.ctx.sched, conn);
+        }
+    }
+}

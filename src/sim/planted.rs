@@ -1,0 +1,13 @@
+//! Deliberate bugs of the simulated host, to prove that the checkers see. The core has no switches: the host performs
+//! an effect in the wrong order, or says that it did what it did not do.
+
+/// A deliberate bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Planted {
+    /// Says that the log is flushed when it is only written.
+    AckBeforeSync,
+    /// Saves currentEpoch before the history that was handed to the disk earlier.
+    EpochBeforeHistory,
+    /// Says that the log is truncated, and truncates only in memory.
+    TruncSkipped,
+}

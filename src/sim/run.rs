@@ -1,0 +1,239 @@
+//! One seed from beginning to end: faults and work, then healing, then what must hold at the end.
+
+use super::checkers::Checkers;
+use super::client::Client;
+use super::counts::Counts;
+use super::disk::SimDisk;
+use super::faults::Faults;
+use super::network::{Latency, Network};
+use super::planted::Planted;
+use super::rng::Rng;
+use super::server::{Down, Process, ServerSetup};
+use super::trace::Trace;
+use super::world::{ClientEvent, Ctx, Event, Machine, World};
+use crate::peer::PeerConfig;
+use crate::records::{Owner, ServerId};
+use crate::storage::StorageConfig;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// What to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// 3 or 5; `None`: the seed decides.
+    pub servers: Option<usize>,
+    pub planted: Option<Planted>,
+    /// Print what happens from this time on, in microseconds.
+    pub trace_from: Option<u64>,
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub seed: u64,
+    pub servers: usize,
+    /// What did not hold, and when, in microseconds.
+    pub violation: Option<(u64, String)>,
+    /// Of all events: equal for equal seeds.
+    pub trace_hash: u64,
+    pub counts: Counts,
+}
+
+/// How long everything may take to find together once it is healed, in microseconds.
+const RECOVERY_LIMIT: u64 = 20_000_000;
+const DATA_DIR: &str = "/data";
+
+/// Runs one seed.
+pub fn run_seed(seed: u64, options: Options) -> Report {
+    let mut rng = Rng::new(seed);
+    let mut world = build(&mut rng, options);
+    let servers = world.machines.len();
+    let work = world.setup_work(&mut rng);
+    // A panic is an assertion of the core: a violation like any other.
+    let panicked = catch_unwind(AssertUnwindSafe(|| run(&mut world, work))).err().map(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        format!("panic: {}", text.unwrap_or("?"))
+    });
+    let told = world.ctx.checkers.violation().map(str::to_owned).or(panicked);
+    let mut counts = world.ctx.counts.clone();
+    counts.events = world.ctx.trace.events();
+    counts.simulated_ms = world.ctx.now() / 1_000;
+    counts.cut_with_bytes_under_way = world.ctx.net.cut_with_bytes_under_way;
+    let violation = told.map(|what| (world.ctx.now(), what));
+    Report { seed, servers, violation, trace_hash: world.ctx.trace.hash(), counts }
+}
+
+/// Draws the world of a seed.
+fn build(rng: &mut Rng, options: Options) -> World {
+    let servers = options.servers.unwrap_or(if rng.one_in(4) { 5 } else { 3 });
+    let clients = 1 + rng.below(5) as usize;
+    let latency = Latency {
+        base: *rng.pick(&[20, 100, 500]),
+        jitter: *rng.pick(&[20, 200, 1_000]),
+        spike_one_in: *rng.pick(&[0, 0, 200, 30]),
+        spike: *rng.pick(&[5_000, 100_000]),
+    };
+    let net = Network::new(servers + clients, latency, *rng.pick(&[3, 20, 0]), rng.fork());
+    let ids: Vec<ServerId> = (1..=servers as i64).map(ServerId).collect();
+    let disks: Vec<SimDisk> = ids.iter().map(|_| SimDisk::new()).collect();
+    let checkers =
+        Checkers::new(ids.iter().copied().zip(disks.iter().cloned()), &Path::new(DATA_DIR).join("version-2"));
+    let ctx = Ctx::new(net, checkers, Trace::new(options.trace_from), rng.fork());
+    let setup = draw_setup(rng, &ids, options.planted);
+    World {
+        ctx,
+        machines: ids.iter().zip(disks).map(|(id, disk)| Machine::new(*id, disk)).collect(),
+        clients: (0..clients).map(|index| Client::new(index, servers, rng.fork())).collect(),
+        faults: Faults::draw(rng.fork()),
+        setup,
+    }
+}
+
+fn draw_setup(rng: &mut Rng, ids: &[ServerId], planted: Option<Planted>) -> ServerSetup {
+    let line = |id: &ServerId| format!("server.{id}=127.0.0.1:2{id}:3{id}:participant\n");
+    let tick_ms = *rng.pick(&[20, 50, 100]);
+    let peer = PeerConfig {
+        my_id: None,
+        voters: ids.iter().copied().collect(),
+        config_text: ids.iter().map(line).collect::<String>() + "version=0",
+        config_version: 0,
+        tick_ms,
+        init_limit: 10,
+        sync_limit: 5,
+        min_session_timeout_ms: 2 * tick_ms as i32,
+        max_session_timeout_ms: 20 * tick_ms as i32,
+        snap_count: *rng.pick(&[10, 60, 400]),
+        seed: rng.next_u64(),
+    };
+    let mut storage = StorageConfig::new(DATA_DIR);
+    storage.pre_alloc_bytes = *rng.pick(&[0, 4_096, 65_536]);
+    ServerSetup {
+        servers: ids.len(),
+        peer,
+        storage,
+        planted,
+        sync_micros: *rng.pick(&[100, 1_000, 5_000]),
+        chunk_bytes: *rng.pick(&[64, 512, 8_192]),
+        chunk_micros: *rng.pick(&[20, 200, 2_000]),
+    }
+}
+
+impl World {
+    /// Starts everybody; how long the first half lasts, in microseconds.
+    fn setup_work(&mut self, rng: &mut Rng) -> u64 {
+        for host in 0..self.machines.len() {
+            let incarnation = self.machines[host].incarnation;
+            self.ctx.sched.after(rng.below(50_000), Event::Start { host, incarnation });
+        }
+        for client in 0..self.clients.len() {
+            let event = ClientEvent::Connect;
+            self.ctx.sched.after(rng.below(300_000), Event::Client { client, event });
+        }
+        self.begin_faults();
+        *rng.pick(&[3_000_000, 8_000_000, 20_000_000])
+    }
+
+    /// Takes events until `done`, a violation, or `until`; whether it was done.
+    fn turn_until(&mut self, until: u64, mut done: impl FnMut(&World) -> bool) -> bool {
+        let mut next_look = 0;
+        while self.ctx.checkers.violation().is_none() {
+            if self.ctx.now() >= next_look {
+                if done(self) {
+                    return true;
+                }
+                next_look = self.ctx.now() + 5_000;
+            }
+            if self.ctx.sched.next_time().is_none_or(|at| at > until) {
+                return false;
+            }
+            self.turn();
+        }
+        false
+    }
+}
+
+fn run(world: &mut World, work: u64) {
+    let kinds = world.faults.kinds();
+    world.ctx.trace.line(|| format!("{} servers, {} clients, {kinds:?}", world.machines.len(), world.clients.len()));
+    world.turn_until(work, |_| false);
+    world.heal();
+    let limit = world.ctx.now() + RECOVERY_LIMIT;
+    if !world.turn_until(limit, all_serve) {
+        return world.ctx.checkers.fail(|| "healed, but not all servers serve in time".into());
+    }
+    world.clients.iter_mut().for_each(Client::finish);
+    let limit = world.ctx.now() + RECOVERY_LIMIT;
+    if !world.turn_until(limit, |world| world.clients.iter().all(Client::is_done) && all_equal(world)) {
+        return world.ctx.checkers.fail(|| "healed, but not every client's last write is answered in time".into());
+    }
+    check_end(world);
+    // The power goes for all at once: everything that was acknowledged must be there again.
+    for host in 0..world.machines.len() {
+        world.take_down(host, Down::PowerCut);
+    }
+    let limit = world.ctx.now() + RECOVERY_LIMIT;
+    if !world.turn_until(limit, |world| all_serve(world) && all_equal(world)) {
+        return world.ctx.checkers.fail(|| "after a power cut of all, not all servers serve in time".into());
+    }
+    check_end(world);
+}
+
+fn processes(world: &World) -> impl Iterator<Item = &Process> {
+    world.machines.iter().filter_map(|machine| machine.process.as_deref())
+}
+
+fn all_serve(world: &World) -> bool {
+    world.machines.iter().all(|machine| world.ctx.checkers.is_serving(machine.id))
+}
+
+/// Everybody has applied the whole history.
+fn all_equal(world: &World) -> bool {
+    let last = world.ctx.checkers.ghost.last();
+    all_serve(world) && processes(world).all(|process| process.db().last_processed() >= last)
+}
+
+/// At the end, with everything healed and quiet: equal trees and sessions, and ephemerals exactly while their session.
+fn check_end(world: &mut World) {
+    let checkers = &mut world.ctx.checkers;
+    let ghost = &checkers.ghost;
+    let mut wrong = Vec::new();
+    for process in world.machines.iter().filter_map(|machine| machine.process.as_deref()) {
+        let (id, db) = (process.id, process.db());
+        if db.tree().digest() != ghost.tree().digest() {
+            wrong.push(format!("server {id} ends with another digest than the history"));
+        }
+        if db.sessions() != ghost.sessions() {
+            wrong.push(format!("server {id} ends with sessions {:?}, not {:?}", db.sessions(), ghost.sessions()));
+        }
+        if let Some(owner) = db.tree().ephemeral_owners().find(|owner| !db.sessions().contains_key(owner)) {
+            wrong.push(format!("server {id} has ephemerals of session {owner}, which is over"));
+        }
+        wrong.extend(difference(db.tree(), ghost.tree()).map(|path| format!("server {id} differs at {path}")));
+    }
+    if let Some(first) = wrong.into_iter().next() {
+        checkers.fail(|| first);
+    }
+}
+
+/// The first path at which two trees differ; below `/zookeeper` they may.
+fn difference(ours: &crate::tree::DataTree, theirs: &crate::tree::DataTree) -> Option<String> {
+    let mut todo = vec!["/".to_owned()];
+    while let Some(path) = todo.pop() {
+        let (Some(a), Some(b)) = (ours.get(&path), theirs.get(&path)) else {
+            return Some(path);
+        };
+        let names: BTreeSet<&str> = a.children().collect();
+        let same = a.data() == b.data()
+            && a.stat() == b.stat()
+            && a.acl() == b.acl()
+            && a.owner() == b.owner()
+            && names == b.children().collect();
+        if !same || matches!(a.owner(), Owner::Ephemeral(_)) && !names.is_empty() {
+            return Some(path);
+        }
+        let parent = if path == "/" { "" } else { &path };
+        todo.extend(names.into_iter().filter(|name| *name != "zookeeper").map(|name| format!("{parent}/{name}")));
+    }
+    None
+}

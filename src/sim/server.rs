@@ -1,0 +1,456 @@
+//! One simulated server: the real `QuorumPeer`, `Database` and `Storage`, and a host around them that performs the
+//! effects in the stated order, on simulated links and a simulated disk.
+//!
+//! The core takes one input an event, from one queue, as the core thread of the tokio host does. Connections answer
+//! reads between two inputs.
+
+use super::checkers::Seen;
+use super::disk_queue::DiskQueue;
+use super::disk_queue::Recovery;
+use super::election_links::ElectionLinks;
+use super::links::Links;
+use super::network::{Delivery, Host, Port, Socket};
+use super::planted::Planted;
+use super::world::{Ctx, Event, Machine};
+use crate::jute::Reader;
+use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Note};
+use crate::peer::{Boot, ConnPhase, Database, Outbox, PeerConfig, QuorumPeer};
+use crate::records::ServerId;
+use crate::storage::StorageConfig;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// Something that a process has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// The core takes its next input.
+    Core,
+    Wakeup,
+    /// The disk's current piece of work is done.
+    Disk,
+    /// The next chunk of the periodic snapshot.
+    Snapshot,
+    /// The next chunk of a SNAP stream.
+    Stream(LinkId),
+    /// Try to reach this server's election port again.
+    Dial(ServerId),
+    /// What arrived while the process was stopped.
+    Resume,
+}
+
+/// How all servers of a run are set up.
+#[derive(Clone, Debug)]
+pub struct ServerSetup {
+    pub servers: usize,
+    pub peer: PeerConfig,
+    pub storage: StorageConfig,
+    /// A deliberate bug of the host.
+    pub planted: Option<Planted>,
+    /// Mean time of a sync, in microseconds.
+    pub sync_micros: u64,
+    /// Bytes of a snapshot between two events.
+    pub chunk_bytes: usize,
+    /// Mean time between two chunks, in microseconds.
+    pub chunk_micros: u64,
+}
+
+/// How a process came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Down {
+    /// By its own decision, for this reason.
+    Ended(String),
+    /// `kill -9`: the kernel keeps the pages, and closes the sockets.
+    Killed,
+    /// The machine is gone: pages that were not synced too, and nobody is told.
+    PowerCut,
+}
+
+/// A running server.
+pub struct Process {
+    pub id: ServerId,
+    host: Host,
+    incarnation: u64,
+    peer: QuorumPeer,
+    db: Database,
+    disk: DiskQueue,
+    links: Links,
+    election: ElectionLinks,
+    clients: BTreeMap<Socket, ClientConn>,
+    by_conn: BTreeMap<ConnId, Socket>,
+    last_conn: u64,
+    inbox: VecDeque<Input>,
+    core_asked: bool,
+    wakeup_asked: Option<u64>,
+    backlog: VecDeque<(Socket, Delivery)>,
+    /// Set when the process must end.
+    pub down: Option<Down>,
+}
+
+struct ClientConn {
+    outbox: Arc<Outbox>,
+    /// Bytes of frames not handled yet.
+    received: Vec<u8>,
+    frames: VecDeque<Vec<u8>>,
+    asked: bool,
+}
+
+impl Process {
+    /// Recovers from the disk and begins.
+    pub fn start(machine: &Machine, host: Host, setup: &ServerSetup, ctx: &mut Ctx) -> Result<Process, String> {
+        let Recovery { queue: disk, mut loaded, recovered } = DiskQueue::open(machine, setup, ctx)?;
+        let mut config = setup.peer.clone();
+        config.my_id = Some(machine.id);
+        config.seed ^= (machine.id.0 as u64) << 32 | machine.incarnation;
+        let boot = Boot {
+            accepted_epoch: recovered.accepted_epoch,
+            current_epoch: recovered.current_epoch,
+            last_logged: recovered.last_zxid,
+            recent: std::mem::take(&mut loaded.recent),
+        };
+        let mut process = Process {
+            id: machine.id,
+            host,
+            incarnation: machine.incarnation,
+            peer: QuorumPeer::new(config, boot),
+            db: Database::new(loaded),
+            disk,
+            links: Links::default(),
+            election: ElectionLinks::new(machine.id, setup.servers),
+            clients: BTreeMap::new(),
+            by_conn: BTreeMap::new(),
+            last_conn: 0,
+            inbox: VecDeque::new(),
+            core_asked: false,
+            wakeup_asked: None,
+            backlog: VecDeque::new(),
+            down: None,
+        };
+        process.disk.first_snapshot(&mut process.db, recovered.needs_snapshot)?;
+        let mut out = Effects::default();
+        process.peer.start(ctx.clock(), &process.db, &mut out);
+        process.perform(out, ctx);
+        Ok(process)
+    }
+
+    /// Snapshots and SNAP streams that are being written.
+    pub fn under_way(&self) -> (u64, u64) {
+        (self.disk.snapshots_under_way(), self.links.streams_under_way())
+    }
+
+    pub fn db(&self) -> &Database {
+        &self.db
+    }
+
+    pub fn on_event(&mut self, event: ServerEvent, ctx: &mut Ctx) {
+        match event {
+            ServerEvent::Core => {
+                self.core_asked = false;
+                if let Some(input) = self.inbox.pop_front() {
+                    self.step(input, ctx);
+                }
+                self.ask_core(ctx);
+            }
+            ServerEvent::Wakeup => {
+                if self.wakeup_asked.is_some_and(|at| at <= ctx.now()) {
+                    self.wakeup_asked = None;
+                }
+                if self.peer.next_wakeup().is_some_and(|at| at <= ctx.now()) {
+                    self.step(Input::Wakeup, ctx);
+                }
+                self.ask_wakeup(ctx);
+            }
+            ServerEvent::Disk => {
+                let result = self.disk.on_done(&mut self.db, self.id, &mut self.inbox, ctx);
+                self.disk_result(result, ServerEvent::Disk, ctx);
+            }
+            ServerEvent::Snapshot => {
+                let result = self.disk.on_snapshot_chunk(&mut self.db, &mut self.inbox, ctx);
+                self.disk_result(result, ServerEvent::Snapshot, ctx);
+            }
+            ServerEvent::Stream(link) => {
+                if self.links.on_stream_chunk(link, &mut self.db, self.disk.chunk_bytes(), ctx) {
+                    let after = 1 + self.disk.chunk_time(ctx);
+                    self.ask(after, ServerEvent::Stream(link), ctx);
+                }
+            }
+            ServerEvent::Dial(server) => self.election.dial(self.host, server, ctx),
+            ServerEvent::Resume => {
+                while let Some((socket, delivery)) = self.backlog.pop_front() {
+                    self.on_net(socket, delivery, ctx);
+                }
+            }
+        }
+    }
+
+    /// Keeps what arrives while the process is stopped.
+    pub fn keep_for_later(&mut self, socket: Socket, delivery: Delivery) {
+        self.backlog.push_back((socket, delivery));
+    }
+
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    fn disk_result(&mut self, result: Result<Option<u64>, String>, event: ServerEvent, ctx: &mut Ctx) {
+        match result {
+            Ok(None) => {}
+            Ok(Some(after)) => self.ask(after, event, ctx),
+            Err(reason) => self.disk_failed(reason),
+        }
+        self.run_disk(ctx);
+        self.ask_core(ctx);
+    }
+
+    fn disk_failed(&mut self, reason: String) {
+        self.down = Some(if self.disk.is_power_cut() { Down::PowerCut } else { Down::Ended(reason) });
+    }
+
+    fn ask(&self, after: u64, event: ServerEvent, ctx: &mut Ctx) {
+        let (host, incarnation) = (self.host, self.incarnation);
+        ctx.sched.after(after, Event::Server { host, incarnation, event });
+    }
+
+    fn push(&mut self, input: Input, ctx: &mut Ctx) {
+        self.inbox.push_back(input);
+        self.ask_core(ctx);
+    }
+
+    fn ask_core(&mut self, ctx: &mut Ctx) {
+        if !self.core_asked && !self.inbox.is_empty() {
+            self.core_asked = true;
+            let after = if ctx.rng.one_in(50) { ctx.rng.below(500) } else { 1 + ctx.rng.below(20) };
+            self.ask(after, ServerEvent::Core, ctx);
+        }
+    }
+
+    fn ask_wakeup(&mut self, ctx: &mut Ctx) {
+        let Some(at) = self.peer.next_wakeup() else {
+            return;
+        };
+        if self.wakeup_asked.is_none_or(|asked| at < asked) {
+            self.wakeup_asked = Some(at);
+            self.ask(at.saturating_sub(ctx.now()), ServerEvent::Wakeup, ctx);
+        }
+    }
+
+    // ----- The core and its effects -----
+
+    fn step(&mut self, input: Input, ctx: &mut Ctx) {
+        ctx.trace.line(|| format!("server {}: {}", self.id, brief(&input)));
+        let mut out = Effects::default();
+        self.peer.step(ctx.clock(), input, &self.db, &mut out);
+        self.perform(out, ctx);
+        self.ask_wakeup(ctx);
+    }
+
+    /// First the database, then disk, links and election; all of it before the next input.
+    fn perform(&mut self, out: Effects, ctx: &mut Ctx) {
+        let Effects { db, disk, links, election, notes, end } = out;
+        notes.iter().for_each(|note| self.on_note(note, ctx));
+        let (mut dirty, mut said) = (Vec::new(), Vec::new());
+        for op in db {
+            let seen = Seen::from(&op);
+            if matches!(op, DbOp::Install(_)) {
+                self.abort_cursors(ctx);
+            }
+            self.db.perform(ctx.clock(), [op], &mut dirty, &mut said);
+            ctx.checkers.on_db_op(self.id, &seen, &self.db);
+        }
+        said.iter().for_each(|note| self.on_note(note, ctx));
+        for outbox in dirty {
+            self.flush(outbox.conn(), ctx);
+        }
+        for op in disk {
+            if let Err(reason) = self.disk.enqueue(op, &mut self.db, &mut self.inbox, ctx) {
+                self.disk_failed(reason);
+            }
+        }
+        self.run_disk(ctx);
+        for op in links {
+            self.perform_link(op, ctx);
+        }
+        for (to, notification) in election {
+            self.election.send(self.host, to, notification, ctx);
+        }
+        if let Some(end) = end {
+            self.down = Some(Down::Ended(format!("exit code {}: {}", end.code, end.reason)));
+        }
+        self.ask_wakeup(ctx);
+        self.ask_core(ctx);
+    }
+
+    fn on_note(&mut self, note: &Note, ctx: &mut Ctx) {
+        ctx.trace.line(|| format!("server {}: * {note}", self.id));
+        ctx.counts.on_note(note);
+        ctx.checkers.on_note(self.id, note);
+    }
+
+    /// The tree is about to be replaced: what walks it cannot go on.
+    fn abort_cursors(&mut self, ctx: &mut Ctx) {
+        self.disk.abort_snapshot(&mut self.db, &mut self.inbox, ctx);
+        for (link, socket) in self.links.abort_streams(&mut self.db, ctx) {
+            ctx.close(socket);
+            self.push(Input::LinkDown { link, reason: "its snapshot is gone".into() }, ctx);
+        }
+    }
+
+    fn run_disk(&mut self, ctx: &mut Ctx) {
+        if self.down.is_some() {
+            return;
+        }
+        match self.disk.run(self.id, &mut self.inbox, ctx) {
+            Ok(asked) => asked.into_iter().for_each(|(after, event)| self.ask(after, event, ctx)),
+            Err(reason) => self.disk_failed(reason),
+        }
+    }
+
+    fn perform_link(&mut self, op: LinkOp, ctx: &mut Ctx) {
+        ctx.checkers.on_link_op(self.id, &op);
+        match op {
+            LinkOp::Connect { leader } => {
+                let to = (leader.0 - 1) as Host;
+                let socket = ctx.connect(self.host, to, Port::Quorum);
+                self.links.dialed(socket, leader);
+            }
+            LinkOp::Send { link, packet } => self.links.send(link, packet, ctx),
+            LinkOp::StreamSnapshot { link, .. } => {
+                let cursor = self.db.begin_snapshot();
+                if self.links.stream(link, cursor, &mut self.db) {
+                    self.ask(1, ServerEvent::Stream(link), ctx);
+                }
+            }
+            LinkOp::Close { link } => self.links.close(link, &mut self.db, ctx),
+        }
+    }
+
+    // ----- The network -----
+
+    pub fn on_net(&mut self, socket: Socket, delivery: Delivery, ctx: &mut Ctx) {
+        match delivery {
+            Delivery::Accepted { port: Port::Client, .. } => self.accept_client(socket),
+            Delivery::Accepted { port: Port::Quorum, .. } => {
+                let link = self.links.accepted(socket);
+                self.push(Input::LearnerLinkUp { link }, ctx);
+            }
+            Delivery::Accepted { port: Port::Election, .. } => self.election.accepted(socket),
+            delivery if self.clients.contains_key(&socket) => self.on_client(socket, delivery, ctx),
+            delivery if self.links.knows(socket) => {
+                for input in self.links.on_net(socket, delivery, &mut self.db, ctx) {
+                    self.push(input, ctx);
+                }
+            }
+            delivery => {
+                let (inputs, retry) = self.election.on_net(self.host, socket, delivery, ctx);
+                inputs.into_iter().for_each(|input| self.push(input, ctx));
+                if let Some((server, after)) = retry {
+                    self.ask(after, ServerEvent::Dial(server), ctx);
+                }
+            }
+        }
+    }
+
+    fn accept_client(&mut self, socket: Socket) {
+        self.last_conn += 1;
+        let conn = ConnId(self.last_conn);
+        let outbox = Outbox::new(conn, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        self.db.attach(outbox.clone());
+        self.by_conn.insert(conn, socket);
+        self.clients.insert(socket, ClientConn { outbox, received: vec![], frames: VecDeque::new(), asked: false });
+    }
+
+    fn on_client(&mut self, socket: Socket, delivery: Delivery, ctx: &mut Ctx) {
+        match delivery {
+            Delivery::Bytes(bytes) => {
+                let client = self.clients.get_mut(&socket).expect("looked up by the caller");
+                client.received.extend_from_slice(&bytes);
+                let mut from = Reader::new(&client.received);
+                loop {
+                    let mut ahead = from.clone();
+                    let Ok(Some(frame)) = ahead.buffer() else {
+                        break;
+                    };
+                    client.frames.push_back(frame.to_vec());
+                    from = ahead;
+                }
+                client.received = from.rest().to_vec();
+                self.read_client(socket, ctx);
+            }
+            _ => self.drop_client(socket),
+        }
+    }
+
+    fn drop_client(&mut self, socket: Socket) {
+        if let Some(client) = self.clients.remove(&socket) {
+            self.by_conn.remove(&client.outbox.conn());
+            self.db.detach(client.outbox.conn());
+        }
+    }
+
+    /// Hands the client's frames to the database; what it forwards goes to the core.
+    fn read_client(&mut self, socket: Socket, ctx: &mut Ctx) {
+        let Some(client) = self.clients.get_mut(&socket) else {
+            return;
+        };
+        let outbox = client.outbox.clone();
+        let conn = outbox.conn();
+        if !client.asked {
+            let Some(frame) = client.frames.pop_front() else {
+                return;
+            };
+            client.asked = true;
+            if let Some(request) = self.db.connect(&outbox, &frame, ctx.clock()) {
+                self.push(Input::Connect { conn, request }, ctx);
+            }
+            return self.flush(conn, ctx);
+        }
+        if client.frames.is_empty() || outbox.phase() == ConnPhase::Connecting {
+            return;
+        }
+        let frames: Vec<&[u8]> = client.frames.iter().map(Vec::as_slice).collect();
+        let mut forward: Vec<ClientRequest> = Vec::new();
+        let taken = self.db.submit(&outbox, &frames, ctx.clock(), &mut forward);
+        client.frames.drain(..taken);
+        let waiting = outbox.info().waiting as u64;
+        ctx.counts.parked_reads += (taken as u64).saturating_sub(forward.len() as u64).min(waiting);
+        if !forward.is_empty() {
+            self.push(Input::Requests(forward), ctx);
+        }
+        self.send_outbox(socket, ctx);
+    }
+
+    /// Sends what is in the outbox, closes it if it is to be closed, and reads on if it can.
+    fn flush(&mut self, conn: ConnId, ctx: &mut Ctx) {
+        if let Some(&socket) = self.by_conn.get(&conn) {
+            self.send_outbox(socket, ctx);
+            self.read_client(socket, ctx);
+        }
+    }
+
+    fn send_outbox(&mut self, socket: Socket, ctx: &mut Ctx) {
+        let Some(client) = self.clients.get(&socket) else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        let closing = client.outbox.take(&mut bytes);
+        ctx.send(socket, bytes);
+        if closing {
+            ctx.close(socket);
+            self.drop_client(socket);
+        }
+    }
+}
+
+/// An input in a few words.
+fn brief(input: &Input) -> String {
+    match input {
+        Input::Packets { link, packets } => {
+            let packets: Vec<String> = packets.iter().map(|packet| format!("{packet:?}")).collect();
+            let short = packets.iter().map(|packet| packet.chars().take(90).collect::<String>());
+            format!("link {}: {}", link.0, short.collect::<Vec<_>>().join("; "))
+        }
+        Input::Truncated { loaded, .. } => format!("Truncated, now at {}", loaded.last_zxid),
+        Input::SnapshotItems { items, end, .. } => format!("{} snapshot items, end {end}", items.len()),
+        other => format!("{other:?}").chars().take(160).collect(),
+    }
+}
