@@ -42,6 +42,14 @@ DEFAULTS = {
 }
 
 
+def _state(stat):
+    """The state letter in a thread's /proc/.../stat; "X" if the thread has ended meanwhile."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
 class Member:
     """One server: its files, its ports, its process while it runs."""
 
@@ -106,7 +114,12 @@ class Member:
         return self.wait_exit(timeout_s)
 
     def freeze(self):
+        """Stops all its threads. The signal alone does not: for a moment a thread on another CPU goes on, and acks."""
         self.signal(signal.SIGSTOP)
+        stats = Path(f"/proc/{self.process.pid}/task")
+        wait_until(
+            lambda: all(_state(path) in "TZX" for path in stats.glob("*/stat")), f"server {self.id} stands still", 10.0
+        )
 
     def thaw(self):
         self.signal(signal.SIGCONT)
