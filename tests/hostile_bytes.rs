@@ -9,7 +9,7 @@ use proptest::test_runner::FileFailurePersistence;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use vectors::{Dice, LIES, hex, json_files, list, mutated, unhex};
+use vectors::{Dice, hex, json_files, list, mutated, unhex};
 use zabkit::jute::{DecodeError, Reader, Record};
 use zabkit::records::*;
 

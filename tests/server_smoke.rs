@@ -170,3 +170,81 @@ fn connections_on_workers_are_served_as_well() {
     }
     ensemble.shutdown();
 }
+
+/// Names, lengths and bytes of all files below `dir`.
+fn files(dir: &std::path::Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            found.extend(files(&entry));
+        } else {
+            found.insert(entry.clone(), std::fs::read(&entry).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_killed_server_writes_and_sends_nothing_any_more() {
+    let ensemble = Ensemble::start(EnsembleConfig { snap_count: 50, ..EnsembleConfig::default() }).unwrap();
+    let leader = ensemble.wait_for_leader(PATIENCE).unwrap();
+    let mut client = Client::connect(ensemble.client_addr(leader).unwrap()).unwrap();
+    client.create("/a", b"").unwrap();
+    // So many that the disk and the snapshots are at work when the end comes.
+    let xids = client.send_sets("/a", 20_000);
+    client.reply().unwrap();
+    ensemble.kill(leader).unwrap();
+
+    let at_the_end = files(&ensemble.data_dir(leader));
+    let answered = client.replies_until_closed() + 1;
+    assert!(answered < xids.len(), "the kill came too late to show anything");
+    let next = ensemble.wait_for_leader(PATIENCE).unwrap();
+    let mut client = Client::connect(ensemble.client_addr(next).unwrap()).unwrap();
+    for n in 0..100 {
+        client.create(&format!("/after-{n}"), b"").unwrap();
+    }
+    assert!(files(&ensemble.data_dir(leader)) == at_the_end, "a killed server has written");
+    ensemble.shutdown();
+}
+
+#[test]
+fn an_ensemble_removes_its_temporary_directory_and_names_what_did_not_come() {
+    let ensemble = Ensemble::start(EnsembleConfig { servers: 2, ..EnsembleConfig::default() }).unwrap();
+    ensemble.wait_for_leader(PATIENCE).unwrap();
+    let dir = ensemble.data_dir(ServerId(1));
+    assert!(dir.join("version-2").is_dir());
+    ensemble.kill(ServerId(1)).unwrap();
+    ensemble.kill(ServerId(2)).unwrap();
+    let error = ensemble.wait_for_leader(Duration::from_millis(1)).unwrap_err().to_string();
+    assert!(error.contains("no leader") && error.contains("server 2 is Ended"), "{error}");
+    ensemble.kill(ServerId(1)).unwrap();
+    assert!(ensemble.stop(ServerId(9)).is_err());
+    ensemble.shutdown();
+    ensemble.shutdown();
+    assert!(ensemble.restart(ServerId(1)).is_err());
+    assert!(!dir.exists());
+}
+
+#[test]
+fn snapshots_are_taken_under_writes_purged_and_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { snap_count: 20, ..standalone(dir.path()) };
+    let server = Server::start(config.clone(), Listeners::default()).unwrap();
+    wait_serving(&server);
+    let mut client = Client::connect(server.client_addr()).unwrap();
+    for n in 0..400 {
+        client.create(&format!("/n{n}"), &[n as u8; 100]).unwrap();
+    }
+    assert_eq!(server.stop(), Exit::Stopped);
+    let snapshots = files(dir.path()).into_keys().filter(|path| path.to_string_lossy().contains("/snapshot."));
+    // Three are kept; while one is purged the next may be there already.
+    let snapshots = snapshots.count();
+    assert!((2..=5).contains(&snapshots), "{snapshots} snapshots");
+
+    let server = Server::start(config, Listeners::default()).unwrap();
+    wait_serving(&server);
+    let mut client = Client::connect(server.client_addr()).unwrap();
+    for n in 0..400 {
+        assert_eq!(client.get(&format!("/n{n}")).unwrap(), [n as u8; 100]);
+    }
+}

@@ -3,7 +3,7 @@
 //! Transactions are replayed committed or not: what is in the log is history until a leader says otherwise.
 
 use super::io::{Loaded, Proposal};
-use crate::records::{SessionId, SnapshotItem, Txn, TxnBody, Zxid};
+use crate::records::{DIGEST_VERSION, SessionId, SnapshotItem, Txn, TxnBody, Zxid};
 use crate::tree::{DataTree, LoadError, TreeLoader};
 use crate::zab::RECENT_MAX;
 use bytes::Bytes;
@@ -49,6 +49,8 @@ pub struct DirectoryLoader {
     tree: DataTree,
     sessions: BTreeMap<SessionId, i32>,
     recent: VecDeque<Proposal>,
+    /// The snapshot may hold effects of transactions up to this one, so no earlier digest need fit.
+    exact_from: Zxid,
     digest_mismatches: Vec<Zxid>,
 }
 
@@ -60,6 +62,7 @@ impl DirectoryLoader {
             tree: DataTree::new(),
             sessions: BTreeMap::new(),
             recent: VecDeque::new(),
+            exact_from: Zxid(i64::MIN),
             digest_mismatches: Vec::new(),
         }
     }
@@ -81,6 +84,13 @@ impl DirectoryLoader {
         Ok(())
     }
 
+    /// The snapshot was taken while transactions went on, up to `zxid`: from there on the tree is exact again.
+    ///
+    /// ZooKeeper: `DataTree.digestFromLoadedSnapshot`.
+    pub fn exact_from(&mut self, zxid: Zxid) {
+        self.exact_from = zxid;
+    }
+
     /// The next transaction of the log, with its encoded bytes.
     pub fn txn(&mut self, txn: Txn, bytes: Bytes) {
         // Errors are results: the same transaction failed, or was applied already, when it was first replayed.
@@ -94,7 +104,8 @@ impl DirectoryLoader {
             }
             _ => {}
         }
-        if txn.digest.as_ref().is_some_and(|digest| digest.digest != self.tree.digest()) {
+        let told = txn.digest.as_ref().filter(|told| told.version == DIGEST_VERSION && txn.zxid >= self.exact_from);
+        if told.is_some_and(|digest| digest.digest != self.tree.digest()) {
             self.digest_mismatches.push(txn.zxid);
         }
         if self.recent.len() == RECENT_MAX {
@@ -103,7 +114,7 @@ impl DirectoryLoader {
         self.recent.push_back(Proposal { txn: Arc::new(txn), bytes });
     }
 
-    /// Transactions whose digest is not that of the tree after them; expected behind a fuzzy snapshot only.
+    /// Transactions whose digest is not that of the tree after them, where it should be: the tree has diverged.
     pub fn digest_mismatches(&self) -> &[Zxid] {
         &self.digest_mismatches
     }
@@ -117,5 +128,29 @@ impl DirectoryLoader {
 impl Default for DirectoryLoader {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{Epoch, ErrorTxn, TxnDigest};
+
+    /// A transaction that changes nothing and tells a digest that does not fit.
+    fn txn(counter: u32, version: i32) -> Txn {
+        let digest = Some(TxnDigest { version, digest: 4711 });
+        let body = TxnBody::Error(ErrorTxn { err: -101 });
+        Txn { session: SessionId(1), cxid: 0, zxid: Zxid::new(Epoch(1), counter), time_ms: 0, body, digest }
+    }
+
+    #[test]
+    fn a_digest_must_fit_only_behind_what_the_snapshot_may_hold_already() {
+        let mut loader = DirectoryLoader::new();
+        loader.exact_from(Zxid::new(Epoch(1), 3));
+        for counter in 1..=3 {
+            loader.txn(txn(counter, DIGEST_VERSION), Bytes::new());
+        }
+        loader.txn(txn(4, 1), Bytes::new()); // Of a version that is computed otherwise.
+        assert_eq!(loader.digest_mismatches(), [Zxid::new(Epoch(1), 3)]);
     }
 }

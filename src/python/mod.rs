@@ -1,12 +1,32 @@
 //! The private extension module `zabkit._zabkit`; `zabkit` (in `python/zabkit/`) is its public face.
 //!
-//! Only here does Rust attach to a Python interpreter. A server never waits for one: see [`crate`]'s `server`.
+//! Only here does Rust attach to a Python interpreter, and only on Python's own threads and on the small runtime that
+//! completes awaitables ([`task`]). A thread of a server never attaches: a program that holds the GIL, or a debugger
+//! that stops every Python thread, must not cost an ensemble its leader.
+
+mod ensemble;
+mod errors;
+mod owned;
+mod server;
+mod status;
+mod task;
 
 use pyo3::prelude::*;
 
 /// The compiled half of `zabkit`.
 #[pymodule]
 mod _zabkit {
+    #[pymodule_export]
+    use super::ensemble::EnsembleCore;
+    #[pymodule_export]
+    use super::server::ServerCore;
+
+    /// Sends the servers' log lines to stderr, in Apache's layout; `RUST_LOG` filters, default `info`.
+    #[pyo3::pyfunction]
+    fn log_to_stderr() {
+        crate::server::log::init();
+    }
+
     /// The version of the crate, which is the version of the wheel.
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "Python's name for it")]

@@ -132,6 +132,8 @@ pub struct Config {
     /// Version of the list of servers.
     pub servers_version: i64,
     pub four_letter_words: Whitelist,
+    /// `DigestAuthenticationProvider.superDigest`: `user:base64(sha1(user:password))` of who passes every ACL.
+    pub super_digest: Option<String>,
     /// Extra threads that serve client connections; 0: they live on the core's thread.
     pub workers: u32,
     /// Keys that are accepted and do nothing here; one warning each.
@@ -167,6 +169,7 @@ impl Default for Config {
             servers: BTreeMap::new(),
             servers_version: 0,
             four_letter_words: Whitelist::default(),
+            super_digest: None,
             workers: 0,
             unknown: Vec::new(),
         }
@@ -358,6 +361,7 @@ impl Reading {
             "snapshot.trust.empty" => config.trust_empty = boolean()?,
             "datadir.autocreate" => config.auto_create = boolean()?,
             "fsync.warningthresholdms" => config.fsync_warning_ms = number()?,
+            "DigestAuthenticationProvider.superDigest" => config.super_digest = Some(value.to_owned()),
             "4lw.commands.whitelist" => self.whitelist = Some(value.to_owned()),
             "readonlymode.enabled" => self.read_only_mode = boolean()?,
             "standaloneEnabled" => self.standalone_disabled = !boolean()?,
@@ -517,6 +521,14 @@ mod tests {
         assert_eq!((config.snap_count, config.pre_alloc_kib, config.max_client_cnxns), (100_000, 65_536, 60));
         assert_eq!((config.data_log_dir.as_path(), config.retain_snapshots), (Path::new("/data"), 3));
         assert!(config.four_letter_words.allows("srvr") && !config.four_letter_words.allows("ruok"));
+    }
+
+    #[test]
+    fn the_superuser_is_known_by_a_digest_that_may_hold_equals_signs() {
+        let text = "dataDir=/data\nDigestAuthenticationProvider.superDigest=super:lK75jTNcA+U9vtVEw5vB51mj/w4=\n";
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.super_digest.as_deref(), Some("super:lK75jTNcA+U9vtVEw5vB51mj/w4="));
+        assert_eq!(config.unknown, []);
     }
 
     #[test]

@@ -176,12 +176,8 @@ impl Core {
         let mut commits = 0;
         while ops.len() > 0 {
             let mut db = sync::write(&self.shared.db);
-            let part = ops.by_ref().take(HOLD_MAX).inspect(|op| match op {
-                DbOp::Commit(_) => commits += 1,
-                // Under the lock: a snapshot's next chunk sees that its tree is gone.
-                DbOp::Install(_) => count(&self.shared.trees, 1),
-                _ => {}
-            });
+            let part = ops.by_ref().take(HOLD_MAX);
+            let part = part.inspect(|op| commits += u64::from(matches!(op, DbOp::Commit(_))));
             db.perform(now, part, &mut self.turn.dirty, &mut effects.notes);
         }
         if commits > 0 {

@@ -333,12 +333,18 @@ impl DiskThread<'_> {
         mut chunks: DatabaseChunks,
     ) -> Result<Option<()>, Failure> {
         self.snapshots.retain(|snapshot| !snapshot.is_finished());
-        let writer = self.pass(|storage| {
+        let begun = self.pass(|storage| {
             storage.roll()?;
-            storage.begin_snapshot(zxid)
+            Ok(storage.begin_snapshot(zxid))
         })?;
-        let Some(writer) = writer else {
-            return Ok(None);
+        let writer = match begun {
+            None => return Ok(None),
+            Some(Ok(writer)) => writer,
+            Some(Err(error)) => {
+                give_up(&error);
+                finished(self.shared, self.queue, generation, zxid, false);
+                return Ok(Some(()));
+            }
         };
         let (shared, queue) = (self.shared.clone(), self.queue.clone());
         let thread = std::thread::Builder::new().name("Snapshot Thread".to_owned()).spawn(move || {
@@ -349,7 +355,10 @@ impl DiskThread<'_> {
             let failure = match end {
                 Ok(Ok(true)) => return finished(&shared, &queue, generation, zxid, true),
                 Ok(Ok(false)) => return finished(&shared, &queue, generation, zxid, false),
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => {
+                    give_up(&error);
+                    return finished(&shared, &queue, generation, zxid, false);
+                }
                 Err(panic) => format!("the snapshot thread has panicked: {}", panic_text(&*panic)),
             };
             let _ = shared.events.send(Event::Fail { code: EXIT_SNAPSHOT, reason: failure });
@@ -361,6 +370,11 @@ impl DiskThread<'_> {
         self.snapshots.push(thread);
         Ok(Some(()))
     }
+}
+
+/// A periodic snapshot that cannot be written costs nothing but a longer replay: the log has it all.
+fn give_up(error: &StorageError) {
+    tracing::error!("no snapshot was taken, the next one is tried after as many transactions again: {error}");
 }
 
 /// Tells the core that the snapshot is there or given up; if it is there, others may be superfluous.
@@ -380,13 +394,17 @@ fn write_snapshot(
     let began = Instant::now();
     let zxid = writer.zxid();
     let digest = Some((zxid, chunks.digest));
-    match write_body(shared, &mut writer, chunks)? {
-        Body::Written => {}
-        Body::Gone => {
+    match write_body(shared, &mut writer, chunks) {
+        Ok(Body::Written) => {}
+        Ok(Body::Killed) => return Ok(false),
+        Ok(Body::Gone) => {
             writer.abort();
             return Ok(false);
         }
-        Body::Killed => return Ok(false),
+        Err(error) => {
+            writer.abort();
+            return Err(error);
+        }
     }
     match shared.gate.pass(|| writer.finish(digest)) {
         None | Some(Err(StorageError::Superseded { .. })) => Ok(false),

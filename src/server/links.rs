@@ -178,9 +178,7 @@ impl Links {
 
     /// Writes what was queued, as far as the sockets take it.
     pub fn flush(&mut self) {
-        if self.dirty.is_empty() {
-            return;
-        }
+        self.known.retain(|link| !link.is_gone.load(Ordering::Relaxed));
         for link in self.dirty.drain(..) {
             match self.shared.write_some(&link) {
                 Ok(Progress::Idle) => {}
@@ -188,7 +186,6 @@ impl Links {
                 Ok(Progress::Blocked | Progress::Closed) | Err(_) => link.wake.notify_one(),
             }
         }
-        self.known.retain(|link| !link.is_gone.load(Ordering::Relaxed));
     }
 }
 
@@ -216,6 +213,8 @@ impl Shared {
             let end = shared.serve(&link, read, from_leader).await;
             lock(&shared.links).remove(&id);
             link.is_gone.store(true, Ordering::Relaxed);
+            // The core may still know the link: its socket is closed now all the same.
+            let _ = socket2::SockRef::from(link.write.as_ref()).shutdown(std::net::Shutdown::Both);
             if let Err(error) = end {
                 (shared.sink)(Input::LinkDown { link: id, reason: error.to_string() });
             }
@@ -362,6 +361,8 @@ impl Decoder {
                     }
                 }
                 Ok(None) => break Ok(()),
+                // Taken off the stream, and of a release that knows more than we do.
+                Err(error @ DecodeError::Unknown { .. }) => tracing::warn!("a packet of {link:?} is ignored: {error}"),
                 Err(error) => break Err(error),
             }
         };
@@ -402,5 +403,178 @@ fn take_signature(from: &mut Reader<'_>) -> Result<bool, DecodeError> {
         Ok(_) => Err(DecodeError::Unknown { what: "signature of a snapshot", value: 0 }),
         Err(DecodeError::Short { .. }) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jute::Record;
+    use crate::records::{SessionId, SnapshotSession, Zxid};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    fn items() -> Vec<SnapshotItem> {
+        vec![
+            SnapshotItem::SessionCount(1),
+            SnapshotItem::Session(SnapshotSession { session: SessionId(7), timeout_ms: 100 }),
+            SnapshotItem::AclCount(0),
+            SnapshotItem::End,
+        ]
+    }
+
+    fn ack(counter: i64) -> QuorumPacket {
+        QuorumPacket::Ack { zxid: Zxid(counter) }
+    }
+
+    /// What the inputs say, packets and items one by one.
+    fn flat(inputs: Vec<Input>) -> Vec<String> {
+        let one = |input| match input {
+            Input::Packets { packets, .. } => packets.iter().map(|packet| format!("{packet:?}")).collect::<Vec<_>>(),
+            Input::SnapshotItems { items, end, .. } => {
+                let ends = end.then(|| "signature".to_owned());
+                items.iter().map(|item| format!("{item:?}")).chain(ends).collect()
+            }
+            other => vec![format!("{other:?}")],
+        };
+        inputs.into_iter().flat_map(one).collect()
+    }
+
+    #[test]
+    fn packets_and_a_snapshot_are_the_same_however_the_stream_is_cut() {
+        let mut stream = Vec::new();
+        ack(1).write(&mut stream);
+        QuorumPacket::Snap { zxid: Zxid(2) }.write(&mut stream);
+        items().iter().for_each(|item| item.write(&mut stream));
+        write_string(SNAPSHOT_SIGNATURE, &mut stream);
+        ack(3).write(&mut stream);
+
+        let decode = |sizes: usize| {
+            let (mut decoder, mut inputs) = (Decoder::new(true), Vec::new());
+            for part in stream.chunks(sizes) {
+                decoder.bytes.extend_from_slice(part);
+                decoder.decode(LinkId(1), &mut |input| inputs.push(input)).unwrap();
+            }
+            assert!(decoder.bytes.is_empty());
+            flat(inputs)
+        };
+        let whole = decode(stream.len());
+        assert_eq!(whole.len(), 2 + items().len() + 1 + 1);
+        for sizes in 1..20 {
+            assert_eq!(decode(sizes), whole, "cut into {sizes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_wrong_signature_ends_the_stream_and_an_unknown_packet_is_skipped() {
+        let mut stream = Vec::new();
+        QuorumPacket::Snap { zxid: Zxid(2) }.write(&mut stream);
+        items().iter().for_each(|item| item.write(&mut stream));
+        write_string("BenWasGone", &mut stream);
+        let mut decoder = Decoder::new(true);
+        decoder.bytes = stream;
+        assert!(decoder.decode(LinkId(1), &mut |_| {}).is_err());
+
+        let (mut decoder, mut inputs) = (Decoder::new(true), Vec::new());
+        99i32.write(&mut decoder.bytes);
+        decoder.bytes.extend_from_slice(&[0; 12]);
+        decoder.bytes.extend_from_slice(&[0xff; 4]);
+        ack(1).write(&mut decoder.bytes);
+        decoder.decode(LinkId(1), &mut |input| inputs.push(input)).unwrap();
+        assert_eq!(flat(inputs), [format!("{:?}", ack(1))]);
+    }
+
+    /// Chunks that are ready only one after the other, larger in all than any socket's buffers.
+    struct Source {
+        chunks: std::vec::IntoIter<Vec<u8>>,
+    }
+
+    impl ChunkSource for Source {
+        fn next_chunk(&mut self, _: usize, out: &mut Vec<u8>) -> Chunk {
+            out.extend(self.chunks.next().unwrap());
+            if self.chunks.len() == 0 { Chunk::Last } else { Chunk::More }
+        }
+    }
+
+    async fn pair() -> (Links, LinkId, std::net::TcpStream, mpsc::Receiver<Input>) {
+        let (sender, inputs) = mpsc::channel();
+        let sink: Sink = Arc::new(move |input| sender.send(input).unwrap());
+        let links = Links::new(sink, Arc::default());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        links.listen(listener).unwrap();
+        let peer = tokio::task::spawn_blocking(move || std::net::TcpStream::connect(addr).unwrap()).await.unwrap();
+        let link = loop {
+            match inputs.try_recv() {
+                Ok(Input::LearnerLinkUp { link }) => break link,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        (links, link, peer, inputs)
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_while_a_snapshot_is_streamed_follows_it() {
+        let (mut links, link, mut peer, _inputs) = pair().await;
+        let mut body = Vec::new();
+        items()[..3].iter().for_each(|item| item.write(&mut body));
+        let mut chunks = vec![body.clone()];
+        let mut node = Vec::new();
+        let stat = crate::records::StatPersisted::from_bytes(&[0; 100]).unwrap();
+        crate::records::write_snapshot_node("/a", Some(&vec![7; 60_000]), -1, &stat, &mut node);
+        chunks.extend(std::iter::repeat_n(node, 400));
+        let mut end = Vec::new();
+        SnapshotItem::End.write(&mut end);
+        chunks.push(end);
+        let length: usize = chunks.iter().map(Vec::len).sum();
+
+        links.send(link, &QuorumPacket::Snap { zxid: Zxid(2) });
+        links.stream_snapshot(link, Box::new(Source { chunks: chunks.into_iter() }));
+        links.send(link, &ack(3));
+        links.flush();
+        links.close(link);
+        links.flush();
+
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut peer, &mut bytes).unwrap();
+            bytes
+        });
+        let bytes = read.await.unwrap();
+        assert!(bytes.len() > length);
+        let (mut decoder, mut inputs) = (Decoder::new(true), Vec::new());
+        decoder.bytes = bytes;
+        decoder.decode(LinkId(1), &mut |input| inputs.push(input)).unwrap();
+        let told = flat(inputs);
+        assert_eq!(told.len(), 1 + 3 + 400 + 1 + 1 + 1);
+        assert_eq!(told[told.len() - 2..], ["signature".to_owned(), format!("{:?}", ack(3))]);
+    }
+
+    #[tokio::test]
+    async fn the_other_sides_end_is_told_and_nothing_is_written_behind_a_shut_gate() {
+        let (mut links, link, peer, inputs) = pair().await;
+        links.shared.gate.shut();
+        links.send(link, &ack(1));
+        links.flush();
+        peer.set_nonblocking(true).unwrap();
+        match std::io::Read::read(&mut &peer, &mut [0; 1]) {
+            Ok(n) => assert_eq!(n, 0),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        drop(peer);
+
+        let (links, link, peer, inputs_of_second) = pair().await;
+        drop(peer);
+        let down = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                if let Ok(Input::LinkDown { link, .. }) = inputs_of_second.try_recv() {
+                    return link;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(down.await.unwrap(), link);
+        drop((links, inputs));
     }
 }

@@ -34,7 +34,10 @@ impl RecoverySink for Loading {
         self.loader.item(item).map_err(|error| error.to_string())
     }
 
-    fn snapshot_done(&mut self, _: Zxid, _: SnapshotDigest) -> Result<(), String> {
+    fn snapshot_done(&mut self, _: Zxid, digest: SnapshotDigest) -> Result<(), String> {
+        if let Some((zxid, _)) = digest {
+            self.loader.exact_from(zxid);
+        }
         Ok(())
     }
 

@@ -17,6 +17,8 @@ pub fn init() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // Else a closed stderr (`| head`) is answered with `eprintln!`, which panics in the thread that logs.
+        .log_internal_errors(false)
         .event_format(Layout)
         .finish();
     // A second call finds the first one's subscriber in place, which is fine.

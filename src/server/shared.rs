@@ -34,8 +34,6 @@ pub enum Event {
 pub struct Shared {
     pub config: Config,
     pub db: RwLock<Database>,
-    /// Counts the trees that the database has had: a snapshot's cursor belongs to one of them.
-    pub trees: AtomicU64,
     pub clock: Clock,
     pub gate: Arc<Gate>,
     pub events: mpsc::UnboundedSender<Event>,
@@ -65,9 +63,9 @@ impl Shared {
         let mut db = sync::write(&self.db);
         let cursor = db.begin_snapshot()?;
         let digest = db.tree().digest();
-        let tree = self.trees.load(Ordering::Relaxed);
+        let installs = db.installs();
         drop(db);
-        Some(DatabaseChunks { shared: self.clone(), cursor, tree, digest })
+        Some(DatabaseChunks { shared: self.clone(), cursor, installs, digest })
     }
 }
 
@@ -100,8 +98,8 @@ impl Clock {
 pub struct DatabaseChunks {
     shared: Arc<Shared>,
     cursor: CursorId,
-    /// Which of the database's trees it belongs to.
-    tree: u64,
+    /// Which of the database's trees it belongs to: how many had been installed.
+    installs: u64,
     /// The tree's digest.
     pub digest: i64,
 }
@@ -109,7 +107,7 @@ pub struct DatabaseChunks {
 impl ChunkSource for DatabaseChunks {
     fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk {
         let db = sync::read(&self.shared.db);
-        if self.shared.trees.load(Ordering::Relaxed) != self.tree {
+        if db.installs() != self.installs {
             return Chunk::Gone;
         }
         if db.next_chunk(self.cursor, bytes_max, out) { Chunk::Last } else { Chunk::More }
@@ -120,7 +118,7 @@ impl Drop for DatabaseChunks {
     fn drop(&mut self) {
         // After a panic in a thread that held the lock there is no snapshot to end.
         if let Ok(mut db) = self.shared.db.write()
-            && self.shared.trees.load(Ordering::Relaxed) == self.tree
+            && db.installs() == self.installs
         {
             db.end_snapshot(self.cursor);
         }

@@ -12,6 +12,7 @@ use super::loading::Loading;
 use super::shared::{Clock, Event, Metrics, Shared};
 use super::status::{Signal, StatusCell};
 use super::{Server, connection};
+use crate::peer::io::DbOp;
 use crate::peer::{Boot, Database, PeerConfig, QuorumPeer};
 use crate::records::Zxid;
 use crate::storage::{RealDisk, Storage, StorageConfig, StorageError};
@@ -19,7 +20,6 @@ use crate::sync::RwLock;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -70,7 +70,6 @@ pub fn start(mut config: Config, listeners: Listeners, signal: Option<Arc<Signal
     let peer = QuorumPeer::new(peer_config(&config), boot);
     let shared = Arc::new(Shared {
         db: RwLock::new(db),
-        trees: AtomicU64::new(0),
         clock: Clock::new(),
         gate: Arc::new(Gate::default()),
         events,
@@ -147,7 +146,14 @@ fn load(config: &Config) -> Result<(Storage<RealDisk>, Database, Boot), StartErr
         recent: std::mem::take(&mut loaded.recent),
     };
     let mut db = Database::new(loaded);
+    db.set_super_digest(config.super_digest.clone());
     if recovered.needs_snapshot {
+        // As Apache's first snapshot: it holds the list of servers, which a server of Apache's shows as it loads it.
+        if config.my_id.is_some() {
+            let (text, version, now) = (config.config_text(), config.servers_version, Clock::new().now());
+            let op = DbOp::SetConfig { text, version, wall_ms: now.wall_ms };
+            db.perform(now, [op], &mut Vec::new(), &mut Vec::new());
+        }
         write_first_snapshot(&storage, &mut db, recovered.last_zxid)?;
     }
     tracing::info!(
@@ -248,6 +254,8 @@ struct CoreThread {
 impl CoreThread {
     fn run(self, peer: QuorumPeer, ports: Ports, queue: mpsc::UnboundedReceiver<Event>) {
         let CoreThread { shared, status, disk_queue, disk } = self;
+        // Whatever happens below, those who wait for the end hear of it.
+        let mut ending = Ending { shared: shared.clone(), status: status.clone(), end: None };
         let span = shared.span.clone();
         let _entered = span.enter();
         let end = catch_unwind(AssertUnwindSafe(|| {
@@ -277,12 +285,27 @@ impl CoreThread {
         {
             end = CoreEnd::Failed { code, reason };
         }
-        shared.gate.shut();
-        shared.connections.clear();
+        ending.end = Some(end.clone());
         if let CoreEnd::Failed { code, reason } = &end {
             tracing::error!("Severe unrecoverable error, the server ends with code {code}: {reason}");
         }
-        status.end(end.into());
+    }
+}
+
+/// Dropped when the core's thread ends: nothing leaves the server any more, and the end is told.
+struct Ending {
+    shared: Arc<Shared>,
+    status: Arc<StatusCell>,
+    end: Option<CoreEnd>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.shared.gate.shut();
+        self.shared.connections.clear();
+        let end = self.end.take();
+        let end = end.unwrap_or_else(|| unexpected("the core's thread has panicked while it ended".to_owned()));
+        self.status.end(end.into());
     }
 }
 

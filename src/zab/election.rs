@@ -225,6 +225,9 @@ impl Election {
             looking.finalize_at = None;
             self.count_myself();
             self.tell_all(out);
+        } else if ballot.vote < looking.proposal {
+            // It may have begun to look after we told everybody; ZooKeeper lets it wait until we repeat ourselves.
+            out.push((from, self.my_notification()));
         }
         self.looking.as_mut()?.received.insert(from, ballot);
         self.check_quorum(now)
@@ -479,6 +482,19 @@ mod tests {
         world.start(3, 0, 0);
         world.run(&[1, 2, 3], 10_000_000);
         assert_eq!(world.leaders(), [(1, 3), (2, 3), (3, 3)], "1 joins the leader that 2 and 3 have settled on");
+    }
+
+    #[test]
+    fn a_server_that_begins_to_look_late_is_told_of_the_better_vote_at_once() {
+        let mut world = World::new(3);
+        for id in [1, 2] {
+            world.act(id, |election, now, out| election.on_link(now, ServerId(3), false, out));
+        }
+        world.start(2, 1, 1);
+        world.queue.clear(); // 1 was still ending its last role.
+        world.start(1, 1, 1);
+        world.run(&[1, 2], 10_000_000);
+        assert_eq!((world.leaders(), world.now), (vec![(1, 2), (2, 2)], 0));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A client for tests: one socket, one request at a time, in the bytes of the records.
 
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -109,6 +111,31 @@ impl Client {
         self.xid += n;
         self.send_raw(&bytes);
         xids
+    }
+
+    /// Sends `n` writes in one go; their xids. What the server does not take any more is not sent.
+    pub fn send_sets(&mut self, path: &str, n: i32) -> Vec<i32> {
+        let mut bytes = Vec::new();
+        let xids: Vec<i32> = (self.xid + 1..=self.xid + n).collect();
+        for &xid in &xids {
+            let request =
+                Request::SetData(SetDataRequest { path: Some(path.into()), data: Some(vec![1; 100]), version: -1 });
+            write_frame(&mut bytes, |out| {
+                RequestHeader { xid, op: request.op() }.write(out);
+                request.write(out);
+            });
+        }
+        self.xid += n;
+        let mut stream = self.stream.try_clone().expect("a descriptor");
+        std::thread::spawn(move || {
+            let _ = stream.write_all(&bytes);
+        });
+        xids
+    }
+
+    /// Reads to the end; how many replies there were.
+    pub fn replies_until_closed(&mut self) -> usize {
+        std::iter::from_fn(|| self.reply().ok()).count()
     }
 
     /// Whether the server closes the connection, without another byte.

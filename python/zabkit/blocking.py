@@ -1,0 +1,109 @@
+"""`Server` and `Ensemble` for programs without asyncio: the same methods, blocking, other Python threads go on.
+
+``with zabkit.Ensemble(3) as ensemble:`` gives an `Ensemble` of this module. See `zabkit.Ensemble` and `zabkit.Server`
+for arguments and semantics.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from zabkit._base import EnsembleBase, MemberBase, ServerBase
+from zabkit._zabkit import EnsembleCore, ServerCore
+
+__all__ = ["Ensemble", "Member", "Server"]
+
+
+class Member(MemberBase):
+    """One server of an `Ensemble`; as `zabkit.Member`, blocking."""
+
+    def kill(self) -> None:
+        """End it as ``kill -9`` would: when this returns, nothing of it writes, syncs or sends any more."""
+        self._core.kill([self.id])
+
+    def stop(self) -> None:
+        """End it cleanly: it tells its clients and peers, and its log is flushed."""
+        self._core.stop([self.id])
+
+    def restart(self) -> None:
+        """Start it again on the same port and directory; a member that runs is stopped first."""
+        self._core.restart([self.id])
+
+    def wait_until_serving(self, timeout: float = 30.0) -> None:
+        """Return when it answers clients, as leader or follower; ``timeout`` in seconds."""
+        self._core.wait_until_serving([self.id], timeout)
+
+
+class Ensemble(EnsembleBase[Member]):
+    """Servers in this process on 127.0.0.1; as `zabkit.Ensemble`, blocking."""
+
+    _member_type = Member
+
+    def start(self) -> None:
+        """Start all members and return when all serve."""
+        if self._core is None:
+            self._started(EnsembleCore.start(self._servers, self._dir, self._tick_time_ms, self._timeout))
+
+    def stop(self) -> None:
+        """Stop all members, end their threads, remove the folder if it was temporary. A second time is nothing."""
+        if (core := self._closed()) is not None:
+            core.shutdown()
+
+    def kill(self) -> None:
+        """Kill all members at once, as a power cut would; `restart` brings them back."""
+        self._running().kill(self._all())
+
+    def restart(self) -> None:
+        """Stop those that run, start all, and return when all serve."""
+        core = self._running()
+        core.stop(self._all())
+        core.restart(self._all())
+        core.wait_until_serving(self._all(), self._timeout)
+
+    def wait_for_leader(self, timeout: float = 30.0) -> Member:
+        """Return the member that serves as leader, once there is one; ``timeout`` in seconds."""
+        return self[self._running().wait_for_leader(timeout)]
+
+    def __enter__(self) -> Ensemble:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class Server(ServerBase):
+    """One ZooKeeper server in this process; as `zabkit.Server`, blocking."""
+
+    def start(self) -> None:
+        """Start it. A standalone server serves when this returns; a member looks for its leader."""
+        self._started(ServerCore.start(*self._start_arguments()))
+
+    def stop(self) -> None:
+        """End it cleanly; nothing if it has ended. `restart` brings it back."""
+        self._running().stop()
+
+    def kill(self) -> None:
+        """End it as ``kill -9`` would: when this returns, nothing of it writes, syncs or sends any more."""
+        self._running().kill()
+
+    def restart(self) -> None:
+        """Stop it if it runs, and start it again on the same port and directory."""
+        self.stop()
+        self.start()
+
+    def wait_until_serving(self, timeout: float = 30.0) -> None:
+        """Return when it answers clients; ``timeout`` in seconds."""
+        self._running().wait_until_serving(timeout)
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._settings.clean_up()

@@ -1,0 +1,224 @@
+//! `_zabkit.EnsembleCore`: a running ensemble, for `zabkit.Ensemble` and `zabkit.blocking.Ensemble`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use super::errors::{EnsembleError, NoLeaderError, start_error, with_causes};
+use super::owned::Owned;
+use super::status::{StatusTuple, status_tuple};
+use super::task::{block, later};
+use crate::records::ServerId;
+use crate::server::{self, Ensemble, EnsembleConfig};
+
+/// A running ensemble. Each call that may block is here twice: `x` blocks without the GIL, `x_async` gives a future.
+#[pyclass(frozen, module = "zabkit._zabkit")]
+pub(super) struct EnsembleCore {
+    ensemble: Owned<Ensemble>,
+}
+
+#[pymethods]
+impl EnsembleCore {
+    /// Starts `servers` members; `directory` None means a temporary one.
+    #[staticmethod]
+    fn start(
+        py: Python<'_>,
+        servers: usize,
+        directory: Option<PathBuf>,
+        tick_time_ms: u32,
+        timeout_s: f64,
+    ) -> PyResult<Self> {
+        let work = starting(servers, directory, tick_time_ms, timeout_s)?;
+        block(py, work)
+    }
+
+    /// As `start`; the future holds the core.
+    #[staticmethod]
+    fn start_async(
+        py: Python<'_>,
+        servers: usize,
+        directory: Option<PathBuf>,
+        tick_time_ms: u32,
+        timeout_s: f64,
+    ) -> PyResult<Bound<'_, PyAny>> {
+        let work = starting(servers, directory, tick_time_ms, timeout_s)?;
+        later(py, work)
+    }
+
+    /// The ids of the members, ascending.
+    fn ids(&self) -> PyResult<Vec<i64>> {
+        Ok(self.ensemble.get()?.ids().into_iter().map(|id| id.0).collect())
+    }
+
+    /// `host:port` of every member, in the order of `ids`, comma between.
+    fn hosts(&self) -> PyResult<String> {
+        Ok(self.ensemble.get()?.hosts())
+    }
+
+    /// One member's status.
+    fn status(&self, id: i64) -> PyResult<StatusTuple> {
+        Ok(status_tuple(self.ensemble.get()?.status(ServerId(id))))
+    }
+
+    /// The member that serves as leader now, if there is one.
+    fn leader(&self) -> PyResult<Option<i64>> {
+        Ok(self.ensemble.get()?.leader().map(|id| id.0))
+    }
+
+    /// Waits for a leader that serves.
+    fn wait_for_leader(&self, py: Python<'_>, timeout_s: f64) -> PyResult<i64> {
+        let work = self.waiting_for_leader(timeout_s)?;
+        block(py, work)
+    }
+
+    /// As `wait_for_leader`; the future holds the id.
+    fn wait_for_leader_async<'py>(&self, py: Python<'py>, timeout_s: f64) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.waiting_for_leader(timeout_s)?;
+        later(py, work)
+    }
+
+    /// Waits until each of these members serves.
+    fn wait_until_serving(&self, py: Python<'_>, ids: Vec<i64>, timeout_s: f64) -> PyResult<()> {
+        let work = self.waiting_until_serving(ids, timeout_s)?;
+        block(py, work)
+    }
+
+    /// As `wait_until_serving`, with a future.
+    fn wait_until_serving_async<'py>(
+        &self,
+        py: Python<'py>,
+        ids: Vec<i64>,
+        timeout_s: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.waiting_until_serving(ids, timeout_s)?;
+        later(py, work)
+    }
+
+    /// Ends members cleanly, in the order given.
+    fn stop(&self, py: Python<'_>, ids: Vec<i64>) -> PyResult<()> {
+        let work = self.on_each(ids, Ensemble::stop)?;
+        block(py, work)
+    }
+
+    /// As `stop`, with a future.
+    fn stop_async<'py>(&self, py: Python<'py>, ids: Vec<i64>) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.on_each(ids, Ensemble::stop)?;
+        later(py, work)
+    }
+
+    /// Ends members as `kill -9` would.
+    fn kill(&self, py: Python<'_>, ids: Vec<i64>) -> PyResult<()> {
+        let work = self.on_each(ids, Ensemble::kill)?;
+        block(py, work)
+    }
+
+    /// As `kill`, with a future.
+    fn kill_async<'py>(&self, py: Python<'py>, ids: Vec<i64>) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.on_each(ids, Ensemble::kill)?;
+        later(py, work)
+    }
+
+    /// Starts members again, with their ports and directories; one that runs is stopped first.
+    fn restart(&self, py: Python<'_>, ids: Vec<i64>) -> PyResult<()> {
+        let work = self.on_each(ids, Ensemble::restart)?;
+        block(py, work)
+    }
+
+    /// As `restart`, with a future.
+    fn restart_async<'py>(&self, py: Python<'py>, ids: Vec<i64>) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.on_each(ids, Ensemble::restart)?;
+        later(py, work)
+    }
+
+    /// Ends the ensemble; a second time is nothing.
+    fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
+        let work = self.shutting_down()?;
+        block(py, work)
+    }
+
+    /// As `shutdown`, with a future.
+    fn shutdown_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.shutting_down()?;
+        later(py, work)
+    }
+}
+
+/// What has to be done, apart from where: on the caller's thread or for a future.
+impl EnsembleCore {
+    fn waiting_for_leader(&self, timeout_s: f64) -> PyResult<impl FnOnce() -> PyResult<i64> + Send + use<>> {
+        let ensemble = self.ensemble.get()?;
+        let timeout = seconds(timeout_s)?;
+        Ok(move || match ensemble.wait_for_leader(timeout) {
+            Ok(id) => Ok(id.0),
+            Err(error) => Err(NoLeaderError::new_err(with_causes(&error))),
+        })
+    }
+
+    fn waiting_until_serving(
+        &self,
+        ids: Vec<i64>,
+        timeout_s: f64,
+    ) -> PyResult<impl FnOnce() -> PyResult<()> + Send + use<>> {
+        let ensemble = self.ensemble.get()?;
+        let timeout = seconds(timeout_s)?;
+        Ok(move || {
+            all_serving(&ensemble, ids.into_iter().map(ServerId).collect(), timeout)
+                .map_err(|error| EnsembleError::new_err(with_causes(&error)))
+        })
+    }
+
+    fn on_each<E: std::error::Error + 'static>(
+        &self,
+        ids: Vec<i64>,
+        act: fn(&Ensemble, ServerId) -> Result<(), E>,
+    ) -> PyResult<impl FnOnce() -> PyResult<()> + Send + use<E>> {
+        let ensemble = self.ensemble.get()?;
+        Ok(move || {
+            for id in ids {
+                act(&ensemble, ServerId(id)).map_err(|error| EnsembleError::new_err(with_causes(&error)))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn shutting_down(&self) -> PyResult<impl FnOnce() -> PyResult<()> + Send + use<>> {
+        let ensemble = self.ensemble.take()?;
+        Ok(move || {
+            if let Some(ensemble) = ensemble {
+                ensemble.shutdown();
+            }
+            Ok(())
+        })
+    }
+}
+
+fn starting(
+    servers: usize,
+    directory: Option<PathBuf>,
+    tick_time_ms: u32,
+    timeout_s: f64,
+) -> PyResult<impl FnOnce() -> PyResult<EnsembleCore> + Send> {
+    let timeout = seconds(timeout_s)?;
+    let config = EnsembleConfig { servers, dir: directory, tick_time_ms, ..EnsembleConfig::default() };
+    Ok(move || {
+        let ensemble = Ensemble::start(config).map_err(|error| start_error(&error))?;
+        all_serving(&ensemble, ensemble.ids(), timeout).map_err(|error| start_error(&error))?;
+        Ok(EnsembleCore { ensemble: Owned::new("ensemble", ensemble) })
+    })
+}
+
+/// Waits for each in turn; the timeout covers all of them together.
+fn all_serving(ensemble: &Ensemble, ids: Vec<ServerId>, timeout: Duration) -> Result<(), server::EnsembleError> {
+    let deadline = Instant::now() + timeout;
+    for id in ids {
+        ensemble.wait_until_serving(id, deadline.saturating_duration_since(Instant::now()))?;
+    }
+    Ok(())
+}
+
+/// A timeout that Python gave, in seconds.
+pub(super) fn seconds(timeout_s: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(timeout_s)
+        .map_err(|error| pyo3::exceptions::PyValueError::new_err(format!("timeout of {timeout_s} s: {error}")))
+}

@@ -1,0 +1,42 @@
+"""What the tests of the Python face look at and wait for."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def threads() -> set[int]:
+    """Ids of this process's threads, Rust's and Python's."""
+    return {int(name) for name in os.listdir("/proc/self/task")}
+
+
+def contents(directory: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Every file below `directory`: size, time of last change in ns, bytes."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            stat = path.stat()
+            found[str(path.relative_to(directory))] = (stat.st_size, stat.st_mtime_ns, path.read_bytes())
+    return found
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Returns once `condition` holds; for what has no event to wait for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never became true"
+        time.sleep(0.001)
+
+
+def is_refused(address: str) -> bool:
+    """Whether nobody listens at ``host:port``."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False

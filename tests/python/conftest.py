@@ -1,0 +1,32 @@
+"""An ensemble, and kazoo clients that end with the test."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+from kazoo.client import KazooClient
+
+import zabkit
+
+
+@pytest.fixture
+def ensemble() -> Iterator[zabkit.blocking.Ensemble]:
+    with zabkit.Ensemble(3) as running:
+        yield running
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[str], KazooClient]]:
+    """Starts kazoo clients, and stops them at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(hosts: str) -> KazooClient:
+            client = KazooClient(hosts, timeout=10.0, connection_retry={"delay": 0.002, "max_tries": -1})
+            client.start(timeout=30)
+            stack.callback(client.close)
+            stack.callback(client.stop)
+            return client
+
+        yield start

@@ -1,0 +1,148 @@
+"""The servers and the interpreter leave each other alone: GIL, fork, exit."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable
+
+import pytest
+
+import zabkit
+from zabkit.blocking import Ensemble
+
+# Connects with kazoo, kills nothing, writes once; then says so on the descriptor it was given.
+WRITER = """
+import os, sys
+from kazoo.client import KazooClient
+answer = b"0"
+try:
+    client = KazooClient(sys.argv[1], timeout=10.0)
+    client.start(timeout=20)
+    client.create("/written", b"while the GIL was held")
+    client.stop()
+    answer = b"1"
+finally:
+    os.write(int(sys.argv[2]), answer)
+"""
+
+
+def test_an_ensemble_serves_while_python_holds_the_gil(ensemble: Ensemble) -> None:
+    """One C call keeps the GIL until another process has connected, written and been answered."""
+    reader, writer = os.pipe()
+    child = subprocess.Popen([sys.executable, "-c", WRITER, ensemble.hosts, str(writer)], pass_fds=[writer])
+    os.close(writer)
+    # PyDLL, unlike CDLL, calls without letting go of the GIL.
+    answer = ctypes.create_string_buffer(1)
+    ctypes.PyDLL(None).read(reader, answer, 1)
+    child.wait(timeout=30)
+    os.close(reader)
+    assert answer.raw == b"1"
+
+
+def forked(act: Callable[[], object]) -> str:
+    """Runs `act` in a forked child; the name and message of the exception that it raised."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork with threads, which is the point.
+        pid = os.fork()
+    if pid == 0:
+        try:
+            act()
+            os.write(writer, b"nothing raised")
+        except BaseException as error:
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read().decode()
+    assert os.waitpid(pid, 0)[1] == 0
+    return said
+
+
+def test_a_forked_child_that_touches_the_ensemble_gets_a_clear_error(ensemble: Ensemble) -> None:
+    leader = ensemble.leader
+    for act in (
+        lambda: ensemble.leader,
+        lambda: leader.status,
+        lambda: leader.kill(),
+        lambda: ensemble.wait_for_leader(),
+        lambda: ensemble.stop(),
+    ):
+        said = forked(act)
+        assert said.startswith("ForkError: "), said
+        assert f"process {os.getpid()}" in said
+    assert leader.status.serving
+
+
+def equal(one: object, other: object) -> None:
+    assert one == other
+
+
+def test_a_forked_child_may_read_where_the_servers_are(ensemble: Ensemble) -> None:
+    hosts = ensemble.hosts
+    assert forked(lambda: equal(ensemble.hosts, hosts)) == "nothing raised"
+
+
+def test_a_forked_child_that_drops_the_ensemble_harms_nothing() -> None:
+    holder = [Ensemble(3)]
+    holder[0].start()
+    try:
+        assert forked(holder.clear) == "nothing raised"
+        assert all(member.status.serving for member in holder[0])
+    finally:
+        holder[0].stop()
+
+
+def test_a_forked_child_may_have_an_ensemble_of_its_own(ensemble: Ensemble) -> None:
+    def own() -> None:
+        with zabkit.Ensemble(1) as mine:
+            assert mine.leader.status.serving
+
+    assert forked(own) == "nothing raised"
+    assert ensemble.leader.status.serving
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "ensemble = zabkit.blocking.Ensemble(3); ensemble.start()",
+        "ensemble = zabkit.blocking.Ensemble(3); ensemble.start(); ensemble.leader.kill()",
+        "ensemble = zabkit.Ensemble(3); asyncio.run(ensemble.start())",
+        "server = zabkit.Server(); server.__enter__()",
+    ],
+)
+def test_an_interpreter_that_ends_with_servers_running_ends_cleanly(body: str) -> None:
+    code = textwrap.dedent(f"import asyncio, zabkit\n{body}\nprint('up', flush=True)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "up\n", "")
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_servers_log_to_stderr_only_when_asked(asked: bool) -> None:
+    code = f"import zabkit\nif {asked}: zabkit.log_to_stderr()\nwith zabkit.Ensemble(3): pass"
+    environment = {name: value for name, value in os.environ.items() if name != "RUST_LOG"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env=environment
+    )
+    assert ("[myid:2] - INFO" in done.stderr) == asked
+    assert (done.stderr != "") == asked
+
+
+def test_a_closed_stderr_ends_no_server() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import zabkit\nzabkit.log_to_stderr()\nwith zabkit.Ensemble(3) as e: e.leader.kill(); e.wait_for_leader()"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "\nprint('ended')"],
+        stdout=subprocess.PIPE,
+        stderr=writer,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert done.stdout == b"ended\n"
