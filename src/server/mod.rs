@@ -133,3 +133,39 @@ impl Drop for Server {
         self.kill();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::io::Input;
+
+    fn standalone(dir: &std::path::Path) -> Server {
+        let mut config = Config::standalone(0, dir.to_owned());
+        config.client_addr = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        Server::start(config, Listeners::default()).unwrap()
+    }
+
+    #[test]
+    fn a_panic_in_one_server_ends_it_alone_with_its_reason() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [first, second] = dirs.each_ref().map(|dir| standalone(dir.path()));
+        let shared = first.shared.clone();
+        // As if a connection's thread had panicked in the middle of a change: the core must not go on with it.
+        let panicked = std::thread::spawn(move || {
+            let _db = shared.db.write().unwrap();
+            panic!("on purpose");
+        });
+        panicked.join().unwrap_err();
+        first.shared.input(Input::Wakeup);
+
+        let Exit::Failed { code, reason } = first.wait() else { panic!("it did not fail") };
+        assert_eq!(code, 1);
+        assert!(reason.contains("another thread panicked"), "{reason}");
+        let status = first.status();
+        assert_eq!((status.role, status.serving, status.failure), (Role::Ended, false, Some(reason)));
+        first.kill();
+        // Its directory is free, and the other server is as well as before.
+        standalone(dirs[0].path()).kill();
+        assert_eq!(second.stop(), Exit::Stopped);
+    }
+}
