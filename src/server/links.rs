@@ -16,13 +16,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 /// Bytes that may wait for a peer that does not read.
 const LINK_BYTES_MAX: usize = 256 << 20;
+/// How long a link that is to be closed may go on sending what was queued before.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// While fewer bytes than this wait, the next chunk of a snapshot is made.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Room for a read; a buffer that was filled grows, to [`BUFFER_KEPT_MAX`] and more while a packet is larger.
@@ -65,6 +69,8 @@ struct Shared {
     last_id: AtomicU64,
     sink: Sink,
     gate: Arc<Gate>,
+    /// [`LINK_BYTES_MAX`]
+    bytes_max: usize,
 }
 
 struct Link {
@@ -88,6 +94,8 @@ struct Out {
     /// What follows the snapshot.
     later: Vec<u8>,
     closing: bool,
+    /// What went wrong when the core wrote; the link's task ends with it.
+    failed: Option<io::Error>,
     /// The core has added something since its last flush.
     is_dirty: bool,
 }
@@ -98,7 +106,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Links {
     pub fn new(sink: Sink, gate: Arc<Gate>) -> Links {
-        let shared = Shared { links: Mutex::default(), last_id: AtomicU64::new(0), sink, gate };
+        Links::with_limit(sink, gate, LINK_BYTES_MAX)
+    }
+
+    fn with_limit(sink: Sink, gate: Arc<Gate>, bytes_max: usize) -> Links {
+        let shared = Shared { links: Mutex::default(), last_id: AtomicU64::new(0), sink, gate, bytes_max };
         Links { shared: Arc::new(shared), known: Vec::new(), dirty: Vec::new() }
     }
 
@@ -116,7 +128,7 @@ impl Links {
                         (shared.sink)(Input::LearnerLinkUp { link });
                     }
                     // Out of file descriptors, or the other side has gone.
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                 }
             }
         });
@@ -156,7 +168,7 @@ impl Links {
         });
     }
 
-    /// Closes the link after what was queued. No [`Input::LinkDown`] follows.
+    /// Closes the link after what was queued, or after [`CLOSE_LIMIT`] if the other side does not take it. No [`Input::LinkDown`] follows.
     pub fn close(&mut self, link: LinkId) {
         self.queue(link, |out| out.closing = true);
     }
@@ -183,7 +195,11 @@ impl Links {
             match self.shared.write_some(&link) {
                 Ok(Progress::Idle) => {}
                 // The rest, the snapshot, the close and the error are its task's.
-                Ok(Progress::Blocked | Progress::Closed) | Err(_) => link.wake.notify_one(),
+                Ok(Progress::Blocked | Progress::Closed) => link.wake.notify_one(),
+                Err(error) => {
+                    lock(&link.out).failed = Some(error);
+                    link.wake.notify_one();
+                }
             }
         }
     }
@@ -225,9 +241,16 @@ impl Shared {
     /// Reads packets, and writes what the core could not, until the link ends; `Ok`: the core has closed it.
     async fn serve(&self, link: &Link, mut read: OwnedReadHalf, from_leader: bool) -> io::Result<()> {
         let mut decoder = Decoder::new(from_leader);
+        let mut close_at = None;
         loop {
             let is_blocked = {
-                let out = lock(&link.out);
+                let mut out = lock(&link.out);
+                if let Some(error) = out.failed.take() {
+                    return Err(error);
+                }
+                if out.closing {
+                    close_at.get_or_insert_with(|| Instant::now() + CLOSE_LIMIT);
+                }
                 out.closing || out.snapshot.is_some() || out.written < out.bytes.len()
             };
             decoder.bytes.reserve(READ_BYTES_MIN);
@@ -251,6 +274,8 @@ impl Shared {
                     tokio::task::yield_now().await;
                 }
                 () = link.wake.notified() => {}
+                // Else a peer that is stopped would keep the socket, its bytes and a snapshot's cursor for ever.
+                () = sleep_until(close_at.unwrap_or_else(Instant::now)), if close_at.is_some() => return Ok(()),
             }
         }
     }
@@ -269,7 +294,7 @@ impl Shared {
                 Some(Ok(n)) => n,
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     let waiting = out.bytes.len() - out.written + out.later.len();
-                    if waiting > LINK_BYTES_MAX {
+                    if waiting > self.bytes_max {
                         return Err(io::Error::other(format!("it has not taken {waiting} bytes; it is too slow")));
                     }
                     return Ok(Progress::Blocked);
@@ -412,7 +437,6 @@ mod tests {
     use crate::jute::Record;
     use crate::records::{SessionId, SnapshotSession, Zxid};
     use std::sync::mpsc;
-    use std::time::Duration;
 
     fn items() -> Vec<SnapshotItem> {
         vec![
@@ -497,9 +521,13 @@ mod tests {
     }
 
     async fn pair() -> (Links, LinkId, std::net::TcpStream, mpsc::Receiver<Input>) {
+        pair_with_limit(LINK_BYTES_MAX).await
+    }
+
+    async fn pair_with_limit(bytes_max: usize) -> (Links, LinkId, std::net::TcpStream, mpsc::Receiver<Input>) {
         let (sender, inputs) = mpsc::channel();
         let sink: Sink = Arc::new(move |input| sender.send(input).unwrap());
-        let links = Links::new(sink, Arc::default());
+        let links = Links::with_limit(sink, Arc::default(), bytes_max);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         links.listen(listener).unwrap();
@@ -566,15 +594,60 @@ mod tests {
 
         let (links, link, peer, inputs_of_second) = pair().await;
         drop(peer);
-        let down = tokio::time::timeout(Duration::from_secs(30), async {
+        assert_eq!(link_down(&inputs_of_second).await, (link, "the other side has closed the connection".to_owned()));
+        drop((links, inputs));
+    }
+
+    async fn link_down(inputs: &mpsc::Receiver<Input>) -> (LinkId, String) {
+        let down = async {
             loop {
-                if let Ok(Input::LinkDown { link, .. }) = inputs_of_second.try_recv() {
-                    return link;
+                if let Ok(Input::LinkDown { link, reason }) = inputs.try_recv() {
+                    return (link, reason);
                 }
                 tokio::task::yield_now().await;
             }
-        });
-        assert_eq!(down.await.unwrap(), link);
-        drop((links, inputs));
+        };
+        tokio::time::timeout(Duration::from_secs(30), down).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_loses_its_link_when_too_much_waits_for_it() {
+        let (mut links, link, _peer, inputs) = pair_with_limit(1 << 20).await;
+        let packet = QuorumPacket::Proposal { zxid: Zxid(1), txn: vec![7; 1 << 20].into() };
+        // More than the sockets' buffers take, and the limit.
+        for _ in 0..64 {
+            links.send(link, &packet);
+            links.flush();
+        }
+        let (down, reason) = link_down(&inputs).await;
+        assert_eq!(down, link);
+        assert!(reason.ends_with("it is too slow"), "{reason}");
+    }
+
+    /// Never ends; tells when it is dropped.
+    struct Endless(#[expect(dead_code, reason = "its end is the news")] mpsc::Sender<()>);
+
+    impl ChunkSource for Endless {
+        fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk {
+            out.resize(out.len() + bytes_max, 7);
+            Chunk::More
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_link_lets_go_of_its_snapshot_though_the_peer_does_not_read() {
+        let (mut links, link, _peer, _inputs) = pair().await;
+        let (source, dropped) = mpsc::channel();
+        links.stream_snapshot(link, Box::new(Endless(source)));
+        links.flush();
+        links.close(link);
+        links.flush();
+        drop(links);
+        let gone = async {
+            while dropped.try_recv() != Err(mpsc::TryRecvError::Disconnected) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
     }
 }
