@@ -263,7 +263,7 @@ impl CoreThread {
                 Ok(runtime) => runtime,
                 Err(error) => return unexpected(format!("no runtime: {error}")),
             };
-            runtime.block_on(async {
+            let end = runtime.block_on(async {
                 match build(&shared, &status, &disk_queue, peer, ports) {
                     // A task, because tokio polls for events before it turns to its main future.
                     Ok(core) => match tokio::spawn(core.run(queue)).await {
@@ -273,7 +273,10 @@ impl CoreThread {
                     },
                     Err(error) => unexpected(format!("the sockets cannot be used: {error}")),
                 }
-            })
+            });
+            // Not waiting for a look-up of another server's name, which may take as long as the resolver likes.
+            runtime.shutdown_background();
+            end
         }));
         let mut end = end.unwrap_or_else(|panic| unexpected(format!("the core has panicked: {}", panic_text(&*panic))));
         if end != CoreEnd::Stopped {
