@@ -338,7 +338,8 @@ impl QuorumPeer {
     fn begin_sessions(&mut self, now: Now) {
         let time = ((now.wall_ms << 24) as u64 >> 8) as i64;
         let first = (self.core.my_id().0 << 56) | time;
-        self.next_session = self.next_session.max(first);
+        // As unsigned numbers: the id takes the highest bits.
+        self.next_session = (self.next_session as u64).max(first as u64) as i64;
         if self.next_session == i64::MIN {
             self.next_session += 1; // That one marks containers.
         }
@@ -368,8 +369,12 @@ impl QuorumPeer {
     }
 
     fn create_session(&mut self, now: Now, conn: ConnId, timeout_ms: i32, db: &Database, out: &mut Effects) {
+        // After the wall clock was set back, sessions of an earlier life may have these ids.
+        while db.sessions().contains_key(&SessionId(self.next_session)) {
+            self.next_session = self.next_session.wrapping_add(1);
+        }
         let session = SessionId(self.next_session);
-        self.next_session += 1;
+        self.next_session = self.next_session.wrapping_add(1);
         out.db.push(DbOp::BindSession { conn, session, timeout_ms });
         let body = ForwardedBody::Request(Request::CreateSession(CreateSessionRequest { timeout_ms }));
         let request = ClientRequest { conn, session, xid: 0, body, auth: Arc::from([]) };
