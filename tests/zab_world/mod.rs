@@ -36,9 +36,13 @@ struct Client {
 #[derive(Default)]
 pub struct World {
     ids: Vec<ServerId>,
+    /// A single server is a member too, and not standalone.
+    ensemble_of_one: bool,
     servers: BTreeMap<ServerId, Server>,
     directories: BTreeMap<ServerId, Directory>,
     held: BTreeSet<ServerId>,
+    /// Servers that do not run (SIGSTOP), with what waits in their sockets.
+    paused: BTreeMap<ServerId, VecDeque<Input>>,
     cut: BTreeSet<(ServerId, ServerId)>,
     /// Both ends of a quorum link have the same id; learner, leader.
     links: BTreeMap<LinkId, (ServerId, ServerId)>,
@@ -65,6 +69,7 @@ impl World {
         let server = |word: &str| ServerId(word.parse().unwrap_or_else(|_| panic!("no server in {line:?}")));
         match *words.as_slice() {
             ["servers", ref ids @ ..] => self.ids = ids.iter().map(|id| server(id)).collect(),
+            ["ensemble", "of", "one"] => self.ensemble_of_one = true,
             ["start", "all"] => self.ids.clone().into_iter().for_each(|id| self.start(id)),
             ["start", id] => self.start(server(id)),
             ["crash", id] => self.crash(server(id)),
@@ -74,6 +79,9 @@ impl World {
             ["release", "disk", id] => {
                 self.held.remove(&server(id));
             }
+            ["pause", id] => _ = self.paused.insert(server(id), VecDeque::new()),
+            // Lets it handle only the first `n` of what waits for it; the rest comes at the next `run`.
+            ["resume", id, n] => self.resume(server(id), n.parse().unwrap()),
             ["cut", a, b] => self.cut(server(a), server(b)),
             ["heal"] => self.cut.clear(),
             ["run"] => self.deliver(),
@@ -138,7 +146,7 @@ impl World {
             recent: std::mem::take(&mut loaded.recent),
         };
         let config = PeerConfig {
-            my_id: (self.ids.len() > 1).then_some(id),
+            my_id: (self.ids.len() > 1 || self.ensemble_of_one).then_some(id),
             voters: self.ids.iter().copied().collect(),
             config_text: "servers\nversion=0".into(),
             config_version: 0,
@@ -172,6 +180,17 @@ impl World {
             self.queue.push_back((other, Input::ElectionLink { server: id, up: false }));
         }
         self.drop_links(|learner, leader| learner == id || leader == id);
+    }
+
+    fn resume(&mut self, id: ServerId, n: usize) {
+        let waiting = self.paused.remove(&id).unwrap_or_default();
+        for (at, input) in waiting.into_iter().enumerate() {
+            if at < n {
+                self.step(id, input);
+            } else {
+                self.queue.push_back((id, input));
+            }
+        }
     }
 
     /// Messages between the two are lost from now on, and neither is told.
@@ -212,8 +231,11 @@ impl World {
         let until = self.micros + micros;
         loop {
             self.deliver();
-            let next = |server: &Server| server.peer.next_wakeup();
-            let Some(at) = self.servers.values().filter_map(next).min().filter(|at| *at <= until) else { break };
+            let running = self.servers.iter().filter(|(id, _)| !self.paused.contains_key(id));
+            let Some(at) = running.filter_map(|(_, server)| server.peer.next_wakeup()).min().filter(|at| *at <= until)
+            else {
+                break;
+            };
             self.micros = self.micros.max(at);
             for id in self.servers.keys().copied().collect::<Vec<_>>() {
                 self.step(id, Input::Wakeup);
@@ -224,6 +246,12 @@ impl World {
 
     fn step(&mut self, id: ServerId, input: Input) {
         let now = self.now();
+        if let Some(waiting) = self.paused.get_mut(&id) {
+            if !matches!(input, Input::Wakeup) {
+                waiting.push_back(input);
+            }
+            return;
+        }
         let Some(server) = self.servers.get_mut(&id) else { return };
         let mut out = Effects::default();
         server.peer.step(now, input, &server.db, &mut out);

@@ -101,6 +101,7 @@ impl Leader {
         let &PrepareRequest { session, cxid, .. } = request;
         let proposal = Proposal::new(Txn { session, cxid, zxid, time_ms: now.wall_ms, body, digest });
         self.broadcast.propose(proposal.clone());
+        self.unflushed.get_or_insert((zxid, now.micros));
         for (link, learner) in &mut self.learners {
             if learner.progress >= Progress::Synchronizing {
                 Self::send_proposal(now, *link, learner, &proposal, out);

@@ -24,6 +24,14 @@ impl Leader {
         if !(0..EPOCH_MAX).contains(&accepted_epoch.0) {
             return self.drop_learner(link, &format!("no epoch can follow its epoch {accepted_epoch}"), out);
         }
+        if info.server == core.my_id() {
+            // Its ACKs would count as our own disk's.
+            return self.drop_learner(
+                link,
+                &format!("its id is ours, {}: two servers have the same myid", info.server),
+                out,
+            );
+        }
         // A server has one connection; the newer one counts.
         let older = self.learners.iter().find(|(_, learner)| learner.server == Some(info.server));
         if let Some(older) = older.map(|(link, _)| *link) {

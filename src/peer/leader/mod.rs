@@ -72,6 +72,11 @@ struct Learner {
     current_epoch: Option<Epoch>,
     connected_at: u64,
     last_heard: u64,
+    /// When the PINGs were sent that it has not answered, oldest first; only those it must answer.
+    pinged: VecDeque<u64>,
+    /// It was with us after this time: when the last PING that it answered was sent (at first, NEWLEADER). When an
+    /// answer *arrives* says nothing, if this server was stopped and the answer waited in a socket.
+    with_us_at: u64,
     /// The oldest proposal it has not acknowledged, and when it was sent.
     awaited: Option<(Zxid, u64)>,
     last_sent: Zxid,
@@ -101,6 +106,8 @@ pub struct Leader {
     sessions: SessionTracker,
     /// Syncs, each with the proposal that was the last one when it came; ascending.
     syncs: VecDeque<(Zxid, SyncWaiter)>,
+    /// The oldest proposal that is not on our own disk, and since when it has been the oldest.
+    unflushed: Option<(Zxid, u64)>,
     next_ping: u64,
     /// When this machine last ran, in microseconds.
     last_step: u64,
@@ -122,6 +129,7 @@ impl Leader {
             in_flight: None,
             sessions: SessionTracker::new(core.config.tick_ms),
             syncs: VecDeque::new(),
+            unflushed: None,
             next_ping: now.micros + core.tick_micros() / 2,
             last_step: now.micros,
             ping_count: 0,
@@ -195,6 +203,10 @@ impl Leader {
             Input::Requests(requests) => self.on_requests(core, now, requests, db, out),
             Input::Packets { link, packets } => self.on_packets(core, now, link, packets, db, out),
             Input::Flushed { up_to, .. } => {
+                if self.unflushed.is_some_and(|(first, _)| first <= up_to) {
+                    let is_behind = up_to < self.broadcast.last_proposed();
+                    self.unflushed = is_behind.then(|| (up_to.successor(), now.micros));
+                }
                 let committed = self.broadcast.on_ack(core.my_id(), up_to);
                 self.commit(core, committed, out);
                 Ok(())
@@ -208,7 +220,8 @@ impl Leader {
                     out.notes.push(Note::LearnerDropped { learner: Some(server), reason });
                 }
                 self.syncs.retain(|(_, waiter)| !matches!(waiter, SyncWaiter::Learner(gone) if *gone == link));
-                Ok(())
+                // It looks for a leader now. Without it we may be none, and it can only find out when we do.
+                if self.is_established() { self.check_quorum(core, now) } else { Ok(()) }
             }
             Input::AcceptedEpochSaved { epoch, .. } => {
                 self.on_accepted_epoch_saved(core, epoch, out);
@@ -232,6 +245,8 @@ impl Leader {
             current_epoch: None,
             connected_at: now.micros,
             last_heard: now.micros,
+            pinged: VecDeque::new(),
+            with_us_at: 0,
             awaited: None,
             last_sent: Zxid::ZERO,
             acked: Zxid::ZERO,
@@ -264,6 +279,8 @@ impl Leader {
                     self.on_ack(core, now, link, zxid, db, out);
                 }
                 QuorumPacket::Ping { touched, .. } if progress >= Progress::Synchronizing => {
+                    // PINGs are answered in order.
+                    learner.with_us_at = learner.pinged.pop_front().unwrap_or(learner.with_us_at);
                     for touched in touched.unwrap_or_default() {
                         self.sessions.touch(now.micros, touched.session, touched.timeout_ms);
                     }
@@ -303,7 +320,11 @@ impl Leader {
         if self.next_ping <= now.micros {
             self.next_ping = now.micros + core.tick_micros() / 2;
             self.ping_count += 1;
+            self.touch_own_clients(now, db);
             self.ping(core, now, out);
+            self.check_own_disk(core, now)?;
+            // A quorum of one has nobody's answers to do it.
+            self.extend_lease(core, now, out);
             if self.ping_count.is_multiple_of(2) && self.is_established() {
                 self.check_quorum(core, now)?;
             }
@@ -326,14 +347,18 @@ impl Leader {
     fn ping(&mut self, core: &Core, now: Now, out: &mut Effects) {
         let (sync_limit, init_limit) = (core.sync_limit_micros(), core.init_limit_micros());
         let mut late = Vec::new();
-        for (link, learner) in &self.learners {
+        for (link, learner) in &mut self.learners {
             // A learner that is being synchronised may be busy with a snapshot for as long as initLimit.
             let limit = if learner.progress >= Progress::Synced { sync_limit } else { init_limit + sync_limit };
             let silent = now.micros.saturating_sub(learner.last_heard.max(learner.connected_at));
-            let lagging = learner.awaited.map_or(0, |(_, since)| now.micros.saturating_sub(since));
+            let since = learner.awaited.map(|(_, since)| since).into_iter().chain(learner.pinged.front().copied());
+            let lagging = now.micros.saturating_sub(since.min().unwrap_or(now.micros));
             if silent > limit || lagging > limit {
                 late.push((*link, silent.max(lagging) / 1000));
             } else if learner.progress >= Progress::Synchronizing {
+                if learner.progress == Progress::UpToDate {
+                    learner.pinged.push_back(now.micros); // Before, it leaves them unanswered.
+                }
                 out.send(*link, QuorumPacket::Ping { zxid: self.broadcast.last_proposed(), touched: None });
             }
         }
@@ -355,35 +380,55 @@ impl Leader {
         Err(Leave::because(format!("Not sufficient followers synced, only synced with sids: [ {ids} ]")))
     }
 
+    /// A disk that does not answer must not let what is proposed pile up without a bound: where a follower would be
+    /// dropped, we hand over to one whose disk works.
+    fn check_own_disk(&self, core: &Core, now: Now) -> Result<(), Leave> {
+        match self.unflushed {
+            Some((zxid, since))
+                if core.verifier.voters().len() > 1 && now.micros.saturating_sub(since) > core.sync_limit_micros() =>
+            {
+                let ms = (now.micros - since) / 1000;
+                Err(Leave::because(format!("our own disk has not synced {zxid} for {ms} ms")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What our own clients sent counts from now on; those of learners are told with the answers to PINGs.
+    fn touch_own_clients(&mut self, now: Now, db: &Database) {
+        for touched in db.touched() {
+            self.sessions.touch(now.micros, touched.session, touched.timeout_ms);
+        }
+    }
+
     fn expire_sessions(&mut self, core: &mut Core, now: Now, db: &Database, out: &mut Effects) {
         if self.sessions.next_expiry().is_none_or(|at| at > now.micros) {
             return;
         }
-        for touched in db.touched() {
-            self.sessions.touch(now.micros, touched.session, touched.timeout_ms);
-        }
+        self.touch_own_clients(now, db);
         for (session, timeout_ms) in self.sessions.expire(now.micros) {
             out.notes.push(Note::SessionExpired { session, timeout_ms });
             self.propose_close(core, now, session, db, out);
         }
     }
 
-    /// We may answer reads for syncLimit after a quorum was last heard.
+    /// We may answer reads for syncLimit after a quorum was last with us: none of it leaves us earlier without closing
+    /// its link.
     fn extend_lease(&mut self, core: &Core, now: Now, out: &mut Effects) {
         if !self.is_established() {
             return;
         }
         let me = core.my_id();
-        let heard = |voter| {
+        let with_us = |voter| {
             if voter == me {
                 return Some(now.micros);
             }
             let learner = self.learners.values().find(|learner| learner.server == Some(voter))?;
-            (learner.progress >= Progress::Synced).then_some(learner.last_heard)
+            (learner.progress >= Progress::Synced).then_some(learner.with_us_at)
         };
-        let Some(quorum_heard) = core.verifier.reached_by_quorum(heard) else { return };
-        let until_micros = quorum_heard + core.sync_limit_micros();
-        if until_micros > self.lease_until + core.tick_micros() / 4 {
+        let Some(since) = core.verifier.reached_by_quorum(with_us) else { return };
+        let until_micros = since + core.sync_limit_micros();
+        if until_micros > self.lease_until.saturating_add(core.tick_micros() / 4) {
             self.lease_until = until_micros;
             out.db.push(DbOp::ExtendLease { until_micros });
         }

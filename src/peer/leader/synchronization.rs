@@ -65,6 +65,7 @@ impl Leader {
             Self::send_proposal(now, link, learner, proposal, out);
         }
         learner.progress = Progress::Synchronizing;
+        learner.with_us_at = now.micros;
         let config = Some(core.config.config_text.clone());
         out.send(link, QuorumPacket::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
     }
@@ -125,6 +126,8 @@ impl Leader {
             return;
         }
         learner.progress = Progress::Synced;
+        // What it was sent meanwhile it may acknowledge only now, however long it took to read a snapshot.
+        learner.awaited = learner.awaited.map(|(zxid, _)| (zxid, now.micros));
         if established {
             Self::send_up_to_date(link, learner, out);
         } else {
