@@ -151,6 +151,8 @@ impl Follower {
                 Err(Leave::because(format!("the link to leader {} is down: {reason}", self.leader)))
             }
             Input::Packets { link, packets } if self.link == Some(link) => {
+                // After a stop of this process, what waits in the socket is no sign of a leader: it has dropped us.
+                self.check_silence(core, now)?;
                 self.last_heard = now.micros;
                 for packet in packets {
                     self.on_packet(core, now, packet, db, out)?;
@@ -231,8 +233,12 @@ impl Follower {
             }
             return Ok(());
         }
+        self.check_silence(core, now)
+    }
+
+    fn check_silence(&self, core: &Core, now: Now) -> Result<(), Leave> {
         if self.last_heard + self.patience(core) <= now.micros {
-            let silence_ms = (now.micros - self.last_heard) / 1000;
+            let (leader, silence_ms) = (self.leader, (now.micros - self.last_heard) / 1000);
             return Err(Leave::because(format!("leader {leader} has been silent for {silence_ms} ms")));
         }
         Ok(())
