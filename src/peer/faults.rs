@@ -1,5 +1,5 @@
 //! Planted bugs, for tests alone: each moves one thing that must happen inside a hold of the lock out of it. The
-//! stress test and the loom test must catch every one of them.
+//! stress tests, of threads alone and of whole servers, and the loom test must catch every one of them.
 
 use super::Database;
 use super::io::{ConnId, Now};
@@ -11,7 +11,7 @@ use std::mem;
 use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// A read sets its watch in a second hold of the lock, after its reply: an event is lost in between.
     WatchAfterRead,
     /// A commit's events are put into the outboxes after its hold of the lock: a reply shows the change first.
@@ -31,8 +31,9 @@ pub(super) struct Faults {
     late: Mutex<Late>,
 }
 
+/// What one turn of a faulty host has put off.
 #[derive(Default)]
-struct Late {
+pub(crate) struct Late {
     watches: Vec<(WatchTable, String, WatcherId)>,
     events: Vec<(Arc<Outbox>, Zxid, EventType, String)>,
     parked: Vec<ConnId>,
@@ -82,23 +83,35 @@ impl Database {
         }
     }
 
+    /// From now on the database has this fault.
+    #[cfg(not(loom))]
+    pub(crate) fn plant(&mut self, fault: Fault) {
+        self.faults.fault = Some(fault);
+    }
+
+    /// What is late by now, but for the end of a role; for [`do_late`](Database::do_late).
+    pub(crate) fn take_late(&self) -> Late {
+        let mut late = lock(&self.faults.late);
+        let stop = late.stop;
+        mem::replace(&mut *late, Late { stop, ..Late::default() })
+    }
+
     /// Called by a faulty host in a hold of the read lock after the one that mattered.
-    pub(super) fn do_late(&self) {
-        if self.faults.fault.is_none() {
-            return;
-        }
-        let late = mem::take(&mut *lock(&self.faults.late));
+    pub(crate) fn do_late(&self, late: Late, dirty: &mut Vec<Arc<Outbox>>) {
         for (table, path, watcher) in late.watches {
             self.watches.register(table, &path, watcher, WatchMode::Standard);
         }
         for (outbox, zxid, kind, path) in late.events {
-            outbox.lock().event(zxid, kind, &path);
+            let mut state = outbox.lock();
+            state.event(zxid, kind, &path);
+            if state.announce() {
+                dirty.push(outbox.clone());
+            }
         }
-        lock(&self.faults.late).stop = late.stop;
     }
 
     /// Called by a faulty host in a hold of the write lock after the one that mattered.
-    pub(super) fn stop_late(&mut self, dirty: &mut Vec<Arc<Outbox>>) {
+    pub(crate) fn stop_late(&mut self, dirty: &mut Vec<Arc<Outbox>>) {
         if mem::take(&mut lock(&self.faults.late).stop) {
             self.faults.fault = None;
             self.stop_serving(dirty);

@@ -7,7 +7,7 @@ mod database;
 #[cfg(all(test, not(loom)))]
 mod database_tests;
 #[cfg(any(test, loom))]
-mod faults;
+pub(crate) mod faults;
 mod follower;
 mod in_flight;
 pub mod io;

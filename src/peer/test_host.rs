@@ -91,7 +91,8 @@ impl TestHost {
     fn do_late(&self, is_faulty: bool) {
         if is_faulty {
             (self.pause)();
-            read(&self.db).do_late();
+            let db = read(&self.db);
+            db.do_late(db.take_late(), &mut Vec::new());
         }
     }
 
@@ -160,6 +161,7 @@ impl TestHost {
     }
 
     /// Prepares and commits `body` for session 1; the error, if it becomes one.
+    #[cfg(not(loom))]
     pub fn order(&self, body: Request) -> Result<TxnBody, i32> {
         let proposal = self.propose(SessionId(1), 1, body);
         let body = proposal.txn.body.clone();

@@ -385,11 +385,16 @@ impl Task<'_> {
         let mut forward = Vec::new();
         let taken = {
             let db = sync::read(&self.shared.db);
-            db.submit(&self.conn.outbox, &frames, self.shared.now(), &mut forward)
+            let taken = db.submit(&self.conn.outbox, &frames, self.shared.now(), &mut forward);
+            #[cfg(test)]
+            let db = self.shared.late_forward.let_go(db);
+            // Before the lock is let go: the end of the role, or the session's next connection, comes behind them.
+            if !forward.is_empty() {
+                self.shared.input(Input::Requests(forward));
+            }
+            drop(db);
+            taken
         };
-        if !forward.is_empty() {
-            self.shared.input(Input::Requests(forward));
-        }
         let is_paused = taken < frames.len();
         self.conn.is_paused.store(is_paused, Ordering::SeqCst);
         let consumed: usize = frames.iter().take(taken).map(|frame| 4 + frame.len()).sum();

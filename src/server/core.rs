@@ -51,6 +51,9 @@ pub struct Turn {
     jobs: Vec<Job>,
     dirty: Vec<Arc<Outbox>>,
     end: Option<CoreEnd>,
+    /// What a planted bug had put off before the turn began.
+    #[cfg(test)]
+    late: crate::peer::faults::Late,
 }
 
 impl Core {
@@ -76,6 +79,8 @@ impl Core {
                 n = events.recv_many(&mut batch, TURN_MAX) => assert!(n > 0, "the server holds a sender"),
                 () = &mut timer, if wakeup => {}
             }
+            #[cfg(test)]
+            self.take_late(batch.is_empty());
             self.step_all(&mut batch);
             // Also when events never end: heartbeats and expiry do not wait for a quiet moment.
             let now = self.shared.now();
@@ -258,8 +263,26 @@ impl Core {
         self.links.flush();
         self.disk.push(&mut self.turn.jobs);
         self.shared.connections.flush(&self.shared, &mut self.turn.dirty);
+        #[cfg(test)]
+        self.do_late();
         self.publish_status();
         None
+    }
+
+    /// A planted bug is late by a turn, so that it shows on one thread too; the end of a role by a timer.
+    #[cfg(test)]
+    fn take_late(&mut self, is_timer: bool) {
+        self.turn.late = sync::read(&self.shared.db).take_late();
+        if is_timer {
+            sync::write(&self.shared.db).stop_late(&mut self.turn.dirty);
+        }
+    }
+
+    #[cfg(test)]
+    fn do_late(&mut self) {
+        let late = std::mem::take(&mut self.turn.late);
+        sync::read(&self.shared.db).do_late(late, &mut self.turn.dirty);
+        self.shared.connections.flush(&self.shared, &mut self.turn.dirty);
     }
 
     /// A clean end: clients are closed after their answers, the log is closed after its last append.

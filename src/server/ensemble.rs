@@ -234,7 +234,7 @@ impl Ensemble {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn member(&self, id: ServerId) -> Result<Arc<Server>, EnsembleError> {
+    pub(super) fn member(&self, id: ServerId) -> Result<Arc<Server>, EnsembleError> {
         self.lock().get(&id).cloned().ok_or(EnsembleError::Unknown(id))
     }
 

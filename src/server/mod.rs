@@ -22,6 +22,8 @@ pub mod server_addr;
 mod shared;
 mod start;
 mod status;
+#[cfg(test)]
+mod stress_tests;
 mod task;
 mod words;
 

@@ -42,6 +42,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// For log lines: `myid`.
     pub span: tracing::Span,
+    #[cfg(test)]
+    pub late_forward: super::stress_tests::LateForward,
 }
 
 impl Shared {

@@ -78,6 +78,8 @@ pub fn start(mut config: Config, listeners: Listeners, signal: Option<Arc<Signal
         metrics: Metrics::default(),
         span: span.clone(),
         config,
+        #[cfg(test)]
+        late_forward: Default::default(),
     });
     let status = Arc::new(StatusCell::new(signal));
     let disk_queue = DiskQueue::new();
