@@ -61,15 +61,19 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust test-python lint sim bench chaos fuzz interop clean
+.PHONY: demo test test-rust loom test-python lint sim bench chaos fuzz interop clean
 
 demo: $(BUILT) ## three servers in one Python process, kazoo as client, the leader killed under load
 	$(PY) examples/demo.py
 
-test: test-rust test-python ## cargo's tests, then Python's
+test: test-rust loom test-python ## cargo's tests, every order of the small locks, then Python's
 
 test-rust: $(CRATES) | $(DEPS)
 	$(CARGO) test $(LOCKED)
+
+# A directory of its own: the flag changes every crate, so both would be built again and again.
+loom: $(CRATES) ## reads beside writes, in every order in which their threads can take the locks
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test $(LOCKED) --lib peer::loom_tests
 
 test-python: $(BUILT)
 	$(PY) -m pytest

@@ -1,6 +1,6 @@
 //! The small locked part under loom, which tries every order in which the threads can take the locks.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release --lib peer::loom_tests`. Each planted bug must fail its model.
+//! `make loom`. Each planted bug must fail its model.
 
 use super::faults::Fault;
 use super::test_host::{Sent, TestHost, WatchedNode, create, frame, get, sent, set};
