@@ -6,8 +6,10 @@ use super::{Database, InFlight, Outbox, PrepareRequest};
 use crate::jute::{Reader, Record};
 use crate::records::{
     CreateRequest, CreateSessionRequest, DataStat, ForwardedBody, Id, NOTIFICATION_XID, PathWatch, ReplyHeader,
-    Request, RequestAcl, RequestHeader, SessionId, SetDataRequest, Txn, TxnBody, WatcherEvent, Zxid, op,
+    Request, RequestAcl, RequestHeader, SessionId, SetDataRequest, Txn, WatcherEvent, Zxid,
 };
+#[cfg(not(loom))]
+use crate::records::{TxnBody, op};
 use crate::sync::{Mutex, RwLock, atomic, lock, read, write};
 use crate::tree::DataTree;
 use std::collections::BTreeMap;
@@ -45,10 +47,6 @@ impl Sent {
 }
 
 impl TestHost {
-    pub fn new() -> TestHost {
-        TestHost::with_fault(None, || {})
-    }
-
     pub fn with_fault(fault: Option<Fault>, pause: fn()) -> TestHost {
         let (tree, sessions) = (DataTree::new(), BTreeMap::new());
         let mut db = Database::new(Loaded { tree, sessions, last_zxid: Zxid::ZERO, recent: Vec::new() });
@@ -147,6 +145,13 @@ impl TestHost {
             write(&self.db).stop_late(&mut Vec::new());
         }
     }
+}
+
+#[cfg(not(loom))]
+impl TestHost {
+    pub fn new() -> TestHost {
+        TestHost::with_fault(None, || {})
+    }
 
     /// Prepares, commits, and answers `body` as a client's request, alone.
     pub fn ask(&self, outbox: &Arc<Outbox>, xid: i32, body: Request) -> Vec<Sent> {
@@ -161,7 +166,6 @@ impl TestHost {
     }
 
     /// Prepares and commits `body` for session 1; the error, if it becomes one.
-    #[cfg(not(loom))]
     pub fn order(&self, body: Request) -> Result<TxnBody, i32> {
         let proposal = self.propose(SessionId(1), 1, body);
         let body = proposal.txn.body.clone();
