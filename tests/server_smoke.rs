@@ -248,3 +248,24 @@ fn snapshots_are_taken_under_writes_purged_and_read_again() {
         assert_eq!(client.get(&format!("/n{n}")).unwrap(), [n as u8; 100]);
     }
 }
+
+#[test]
+fn a_start_that_replays_a_long_log_takes_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = || {
+        let files = std::fs::read_dir(dir.path().join("version-2")).unwrap();
+        files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("snapshot.")).count()
+    };
+    let many = Config { snap_count: 1000, ..standalone(dir.path()) };
+    let server = Server::start(many, Listeners::default()).unwrap();
+    wait_serving(&server);
+    let mut client = Client::connect(server.client_addr()).unwrap();
+    for i in 0..30 {
+        client.create(&format!("/n{i}"), b"").unwrap();
+    }
+    server.kill();
+    assert_eq!(snapshots(), 1, "the empty one");
+    let few = Config { snap_count: 20, ..standalone(dir.path()) };
+    Server::start(few, Listeners::default()).unwrap().kill();
+    assert_eq!(snapshots(), 2);
+}

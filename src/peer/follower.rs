@@ -301,6 +301,12 @@ impl Follower {
         if !matches!(self.phase, Phase::Discovery) {
             return Err(self.unexpected("LEADERINFO"));
         }
+        if epoch.0 >= i64::from(i32::MAX) {
+            return Err(Leave::because(format!(
+                "leader {} proposes epoch {epoch}, after which none can come",
+                self.leader
+            )));
+        }
         if epoch < core.accepted_epoch {
             return Err(Leave::because(format!(
                 "leader {} proposes epoch {epoch}, but epoch {} is accepted here",
