@@ -50,6 +50,8 @@ counts! {
     leader_crashes,
     kills,
     power_cuts_inside_a_step,
+    /// Something struck at a packet of discovery or synchronisation.
+    packet_kill_points,
     ended_by_disk,
     unsynced_bytes_dropped,
     /// Writes of which a crash kept a part.

@@ -165,6 +165,11 @@ impl DiskQueue {
             && let Some(job) = self.queue.pop_front()
         {
             ctx.checkers.on_disk_begins(id, &job.op);
+            if !matches!(job.op, DiskOp::Append { .. } | DiskOp::Drain { .. })
+                && let Some(operations) = ctx.disk_kill_point()
+            {
+                self.disk.cut_power_after(operations);
+            }
             let after = match job.op {
                 DiskOp::Append { generation, proposals } => {
                     let mut covered = Vec::new();

@@ -7,7 +7,7 @@ use super::disk::{EIO, ENOSPC, Fault};
 use super::network::{Host, Port, Socket};
 use super::rng::Rng;
 use super::server::Down;
-use super::world::{Event, World};
+use super::world::{Ctx, Event, World};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub enum Kind {
     OneWay,
     /// Everything between one server and the others.
     Isolate,
+    /// Everything between the leader and the other servers; its clients stay, so its log grows alone.
+    IsolateLeader,
+    /// The followers lose their connections to the leader, which is told nothing: it leads on, alone.
+    DesertLeader,
     /// A connection is reset.
     ResetQuorum,
     ResetElection,
@@ -43,9 +47,11 @@ pub enum Kind {
     DiskError,
     /// A disk is full.
     DiskFull,
+    /// A server's wall clock jumps.
+    WallJump,
 }
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 20] = [
     Kind::Crash,
     Kind::CrashLeader,
     Kind::CrashAll,
@@ -56,6 +62,8 @@ const KINDS: [Kind; 17] = [
     Kind::Partition,
     Kind::OneWay,
     Kind::Isolate,
+    Kind::IsolateLeader,
+    Kind::DesertLeader,
     Kind::ResetQuorum,
     Kind::ResetElection,
     Kind::ResetClient,
@@ -63,6 +71,7 @@ const KINDS: [Kind; 17] = [
     Kind::SlowDisk,
     Kind::DiskError,
     Kind::DiskFull,
+    Kind::WallJump,
 ];
 
 /// A fault is due, or what one has done is undone.
@@ -71,6 +80,51 @@ pub enum FaultEvent {
     Strike(Kind),
     HealLink(Host, Host),
     HealDisks,
+    /// A connection ends inside a packet.
+    Cut(Socket),
+    /// A server ends: with its machine (`true`), or as by `kill -9`.
+    End(Host, bool),
+}
+
+/// How often a run strikes at the steps where servers are easiest to hurt; 0: never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KillPoints {
+    /// At one in so many packets of discovery and synchronisation.
+    pub packet_one_in: u64,
+    /// At one in so many epochs, truncations and installations of a disk.
+    pub disk_one_in: u64,
+}
+
+impl KillPoints {
+    pub fn draw(rng: &mut Rng) -> KillPoints {
+        KillPoints { packet_one_in: *rng.pick(&[0, 0, 200, 40, 10]), disk_one_in: *rng.pick(&[0, 0, 30, 8]) }
+    }
+}
+
+impl Ctx {
+    /// A packet of discovery or synchronisation is sent: something may happen just about now.
+    pub fn packet_kill_point(&mut self, socket: Socket) {
+        if self.kill_points.packet_one_in == 0 || !self.rng.one_in(self.kill_points.packet_one_in) {
+            return;
+        }
+        let Some(hosts) = self.net.hosts(socket.conn) else {
+            return;
+        };
+        let event = match self.rng.below(4) {
+            0 => FaultEvent::End(hosts[self.rng.below(2) as usize], true),
+            1 => FaultEvent::End(hosts[self.rng.below(2) as usize], false),
+            _ => FaultEvent::Cut(Socket { conn: socket.conn, side: self.rng.below(2) as u8 }),
+        };
+        self.counts.packet_kill_points += 1;
+        let after = self.rng.about(500);
+        self.sched.after(after, Event::Fault(event));
+    }
+
+    /// A step of the disk begins that must not be done by halves; after how many operations the power goes, if it does.
+    pub fn disk_kill_point(&mut self) -> Option<u64> {
+        let strikes = self.kill_points.disk_one_in > 0 && self.rng.one_in(self.kill_points.disk_one_in);
+        strikes.then(|| self.rng.below(16))
+    }
 }
 
 /// The mix of a run.
@@ -133,6 +187,8 @@ impl World {
                 self.ctx.net.set_blocked(&mut self.ctx.sched, from, to, false);
             }
             FaultEvent::HealDisks => self.ctx.slow_disk = 1,
+            FaultEvent::Cut(socket) => self.ctx.net.cut(&mut self.ctx.sched, socket),
+            FaultEvent::End(host, power) => self.end(host, if power { Down::PowerCut } else { Down::Killed }),
         }
     }
 
@@ -141,6 +197,7 @@ impl World {
         self.ctx.trace.line(|| "everything is healed".into());
         self.faults.healed = true;
         self.ctx.healed = true;
+        self.ctx.kill_points = KillPoints::default();
         self.ctx.net.heal(&mut self.ctx.sched);
         self.ctx.net.latency.spike_one_in = 0;
         self.ctx.slow_disk = 1;
@@ -183,6 +240,23 @@ impl World {
                 self.ctx.counts.partitions += 1;
                 let clients_too = self.faults.rng.one_in(2);
                 self.block(lasts, |a, b, servers| (a == any) != (b == any) && (clients_too || a.max(b) < servers));
+            }
+            Kind::IsolateLeader => {
+                if let Some(leader) = self.leader() {
+                    self.ctx.counts.partitions += 1;
+                    self.block(lasts, |a, b, servers| (a == leader) != (b == leader) && a.max(b) < servers);
+                }
+            }
+            Kind::DesertLeader => {
+                if let Some(leader) = self.leader() {
+                    self.ctx.counts.partitions += 1;
+                    self.block(lasts, |a, b, servers| (a == leader) != (b == leader) && a.max(b) < servers);
+                    self.ctx.net.desert(&mut self.ctx.sched, leader, Port::Quorum);
+                }
+            }
+            Kind::WallJump => {
+                let hour = 3_600_000;
+                self.machines[any].wall_offset_ms += self.faults.rng.below(2 * hour) as i64 - hour as i64;
             }
             Kind::OneWay => {
                 self.ctx.counts.asymmetric_partitions += 1;

@@ -52,6 +52,10 @@ impl Links {
         id
     }
 
+    pub fn socket(&self, id: LinkId) -> Option<Socket> {
+        self.links.get(&id).map(|link| link.socket)
+    }
+
     pub fn streams_under_way(&self) -> u64 {
         self.links.values().filter(|link| link.stream.is_some()).count() as u64
     }

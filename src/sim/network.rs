@@ -40,6 +40,8 @@ pub enum NetEvent {
     Arrive(Socket),
     /// The connection attempt is given up if it is not answered yet.
     ConnectTimeout(u64),
+    /// This end takes the connection for closed, whatever the other thinks.
+    Broken(Socket),
 }
 
 /// What an owner of an end is told.
@@ -269,6 +271,22 @@ impl Network {
         }
     }
 
+    /// The other ends of the host's connections to `port` are told that they are closed; the host is not.
+    pub fn desert<E: From<NetEvent>>(&mut self, s: &mut Scheduler<E>, host: Host, port: Port) {
+        for (&conn, state) in &self.conns {
+            for side in [0, 1] {
+                if state.port == port && state.hosts[side] == host && state.ends == [End::Open; 2] {
+                    s.after(0, NetEvent::Broken(Socket { conn, side: 1 - side as u8 }).into());
+                }
+            }
+        }
+    }
+
+    /// The hosts at the two ends of a connection.
+    pub fn hosts(&self, conn: u64) -> Option<[Host; 2]> {
+        self.conns.get(&conn).map(|state| state.hosts)
+    }
+
     /// The open connections between servers (`port` Quorum or Election) or of clients, for faults to choose from.
     pub fn open_conns(&self, port: Port) -> Vec<u64> {
         let open = |state: &Conn| state.port == port && state.ends == [End::Open; 2];
@@ -290,6 +308,14 @@ impl Network {
                 let host = self.conns[&conn].hosts[0];
                 self.set_gone(socket);
                 return Some((host, socket, Delivery::Refused));
+            }
+            NetEvent::Broken(socket) => {
+                let host = *self.hosts(socket.conn)?.get(usize::from(socket.side))?;
+                if self.end(socket) != Some(End::Open) {
+                    return None;
+                }
+                self.set_gone(socket);
+                return Some((host, socket, Delivery::Closed));
             }
             NetEvent::Arrive(socket) => socket,
         };

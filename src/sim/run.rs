@@ -4,7 +4,7 @@ use super::checkers::Checkers;
 use super::client::Client;
 use super::counts::Counts;
 use super::disk::SimDisk;
-use super::faults::Faults;
+use super::faults::{Faults, KillPoints};
 use super::network::{Latency, Network};
 use super::planted::Planted;
 use super::rng::Rng;
@@ -79,7 +79,8 @@ fn build(rng: &mut Rng, options: Options) -> World {
     let disks: Vec<SimDisk> = ids.iter().map(|_| SimDisk::new()).collect();
     let checkers =
         Checkers::new(ids.iter().copied().zip(disks.iter().cloned()), &Path::new(DATA_DIR).join("version-2"));
-    let ctx = Ctx::new(net, checkers, Trace::new(options.trace_from), rng.fork());
+    let mut ctx = Ctx::new(net, checkers, Trace::new(options.trace_from), rng.fork());
+    ctx.kill_points = KillPoints::draw(rng);
     let setup = draw_setup(rng, &ids, options.planted);
     World {
         ctx,

@@ -15,7 +15,7 @@ use super::world::{Ctx, Event, Machine};
 use crate::jute::Reader;
 use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Note};
 use crate::peer::{Boot, ConnPhase, Database, Outbox, PeerConfig, QuorumPeer};
-use crate::records::ServerId;
+use crate::records::{QuorumPacket, ServerId};
 use crate::storage::StorageConfig;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -83,6 +83,8 @@ pub struct Process {
     core_asked: bool,
     wakeup_asked: Option<u64>,
     backlog: VecDeque<(Socket, Delivery)>,
+    /// By how much the machine's wall clock is wrong.
+    pub wall_offset_ms: i64,
     /// Set when the process must end.
     pub down: Option<Down>,
 }
@@ -124,11 +126,12 @@ impl Process {
             core_asked: false,
             wakeup_asked: None,
             backlog: VecDeque::new(),
+            wall_offset_ms: machine.wall_offset_ms,
             down: None,
         };
         process.disk.first_snapshot(&mut process.db, recovered.needs_snapshot)?;
         let mut out = Effects::default();
-        process.peer.start(ctx.clock(), &process.db, &mut out);
+        process.peer.start(ctx.clock(machine.wall_offset_ms), &process.db, &mut out);
         process.perform(out, ctx);
         Ok(process)
     }
@@ -239,7 +242,7 @@ impl Process {
     fn step(&mut self, input: Input, ctx: &mut Ctx) {
         ctx.trace.line(|| format!("server {}: {}", self.id, brief(&input)));
         let mut out = Effects::default();
-        self.peer.step(ctx.clock(), input, &self.db, &mut out);
+        self.peer.step(ctx.clock(self.wall_offset_ms), input, &self.db, &mut out);
         self.perform(out, ctx);
         self.ask_wakeup(ctx);
     }
@@ -254,7 +257,7 @@ impl Process {
             if matches!(op, DbOp::Install(_)) {
                 self.abort_cursors(ctx);
             }
-            self.db.perform(ctx.clock(), [op], &mut dirty, &mut said);
+            self.db.perform(ctx.clock(self.wall_offset_ms), [op], &mut dirty, &mut said);
             ctx.checkers.on_db_op(self.id, &seen, &self.db);
         }
         said.iter().for_each(|note| self.on_note(note, ctx));
@@ -313,7 +316,14 @@ impl Process {
                 let socket = ctx.connect(self.host, to, Port::Quorum);
                 self.links.dialed(socket, leader);
             }
-            LinkOp::Send { link, packet } => self.links.send(link, packet, ctx),
+            LinkOp::Send { link, packet } => {
+                if is_of_synchronisation(&packet)
+                    && let Some(socket) = self.links.socket(link)
+                {
+                    ctx.packet_kill_point(socket);
+                }
+                self.links.send(link, packet, ctx);
+            }
             LinkOp::StreamSnapshot { link, .. } => {
                 let cursor = self.db.begin_snapshot();
                 if self.links.stream(link, cursor, &mut self.db) {
@@ -399,7 +409,7 @@ impl Process {
                 return;
             };
             client.asked = true;
-            if let Some(request) = self.db.connect(&outbox, &frame, ctx.clock()) {
+            if let Some(request) = self.db.connect(&outbox, &frame, ctx.clock(self.wall_offset_ms)) {
                 self.push(Input::Connect { conn, request }, ctx);
             }
             return self.flush(conn, ctx);
@@ -409,7 +419,7 @@ impl Process {
         }
         let frames: Vec<&[u8]> = client.frames.iter().map(Vec::as_slice).collect();
         let mut forward: Vec<ClientRequest> = Vec::new();
-        let taken = self.db.submit(&outbox, &frames, ctx.clock(), &mut forward);
+        let taken = self.db.submit(&outbox, &frames, ctx.clock(self.wall_offset_ms), &mut forward);
         client.frames.drain(..taken);
         let waiting = outbox.info().waiting as u64;
         ctx.counts.parked_reads += (taken as u64).saturating_sub(forward.len() as u64).min(waiting);
@@ -438,6 +448,17 @@ impl Process {
             ctx.close(socket);
             self.drop_client(socket);
         }
+    }
+}
+
+/// A step of discovery or synchronisation.
+fn is_of_synchronisation(packet: &QuorumPacket) -> bool {
+    use QuorumPacket::*;
+    match packet {
+        Ack { zxid } => zxid.counter() == 0,
+        FollowerInfo { .. } | LeaderInfo { .. } | AckEpoch { .. } | NewLeader { .. } | UpToDate => true,
+        Diff { .. } | Trunc { .. } | Snap { .. } => true,
+        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@ use super::checkers::Checkers;
 use super::client::Client;
 use super::counts::Counts;
 use super::disk::SimDisk;
-use super::faults::Faults;
+use super::faults::{Faults, KillPoints};
 use super::network::{Delivery, Host, NetEvent, Network, Port, Socket};
 use super::rng::Rng;
 use super::scheduler::Scheduler;
@@ -60,6 +60,7 @@ pub struct Ctx {
     pub slow_disk: u64,
     /// Snapshots are not slowed down any more.
     pub healed: bool,
+    pub kill_points: KillPoints,
     /// Wall clock at the beginning, ms since 1970.
     wall_ms: i64,
 }
@@ -67,7 +68,7 @@ pub struct Ctx {
 impl Ctx {
     pub fn new(net: Network, checkers: Checkers, trace: Trace, rng: Rng) -> Ctx {
         let (sched, counts) = (Scheduler::default(), Counts::default());
-        Ctx { sched, net, trace, checkers, counts, rng, slow_disk: 1, healed: false, wall_ms: 1_700_000_000_000 }
+        Ctx { sched, net, trace, checkers, counts, rng, slow_disk: 1, healed: false, kill_points: KillPoints::default(), wall_ms: 1_700_000_000_000 }
     }
 
     /// Microseconds of the run.
@@ -75,9 +76,10 @@ impl Ctx {
         self.sched.now()
     }
 
-    pub fn clock(&self) -> Now {
+    /// The clocks of a machine whose wall clock is wrong by so much.
+    pub fn clock(&self, wall_offset_ms: i64) -> Now {
         let micros = self.now();
-        Now { micros, wall_ms: self.wall_ms + (micros / 1_000) as i64 }
+        Now { micros, wall_ms: self.wall_ms + wall_offset_ms + (micros / 1_000) as i64 }
     }
 
     pub fn connect(&mut self, from: Host, to: Host, port: Port) -> Socket {
@@ -101,13 +103,15 @@ pub struct Machine {
     pub process: Option<Box<Process>>,
     /// A failure of the disk has been ordered: the server may end by itself.
     pub faulted: bool,
+    /// By how much its wall clock is wrong.
+    pub wall_offset_ms: i64,
     /// Stopped as by SIGSTOP until then; its events wait.
     pub paused_until: u64,
 }
 
 impl Machine {
     pub fn new(id: ServerId, disk: SimDisk) -> Machine {
-        Machine { id, disk, incarnation: 0, process: None, faulted: false, paused_until: 0 }
+        Machine { id, disk, incarnation: 0, process: None, faulted: false, wall_offset_ms: 0, paused_until: 0 }
     }
 }
 
@@ -145,6 +149,7 @@ impl World {
                     return true;
                 }
                 if let Some(process) = &mut machine.process {
+                    process.wall_offset_ms = machine.wall_offset_ms;
                     process.on_event(event, &mut self.ctx);
                 }
                 self.after_server(host);
