@@ -55,6 +55,8 @@ pub struct Core {
     /// As asked of the disk; each message that depends on it waits for the disk's answer.
     pub accepted_epoch: Epoch,
     pub current_epoch: Epoch,
+    /// The largest epoch that another server was known to have accepted when we stepped down for it.
+    pub epoch_promised: Epoch,
     /// The last transaction handed to the log, committed or not.
     pub last_logged: Zxid,
     /// What the database has applied once this step's effects are performed.
@@ -83,6 +85,7 @@ impl Core {
             generation: Generation(0),
             accepted_epoch: boot.accepted_epoch,
             current_epoch: boot.current_epoch,
+            epoch_promised: Epoch(0),
             last_logged: boot.last_logged,
             last_committed: boot.last_logged,
             recent: CommittedLog::new(boot.recent),

@@ -68,7 +68,18 @@ pub struct Ctx {
 impl Ctx {
     pub fn new(net: Network, checkers: Checkers, trace: Trace, rng: Rng) -> Ctx {
         let (sched, counts) = (Scheduler::default(), Counts::default());
-        Ctx { sched, net, trace, checkers, counts, rng, slow_disk: 1, healed: false, kill_points: KillPoints::default(), wall_ms: 1_700_000_000_000 }
+        Ctx {
+            sched,
+            net,
+            trace,
+            checkers,
+            counts,
+            rng,
+            slow_disk: 1,
+            healed: false,
+            kill_points: KillPoints::default(),
+            wall_ms: 1_700_000_000_000,
+        }
     }
 
     /// Microseconds of the run.

@@ -3,10 +3,22 @@
 //! The epoch is on our disk as accepted before anybody is told of it, and a quorum has accepted it before it is our
 //! current one. ZooKeeper: `Leader.getEpochToPropose`, `waitForEpochAck`.
 
-use super::super::core::Core;
+use super::super::core::{Core, Leave};
 use super::super::io::{DiskOp, Effects, LinkId, Note, Now};
 use super::{EPOCH_MAX, Leader, Learner, Phase, Progress};
 use crate::records::{Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, Zxid};
+
+/// Why a server that asks to follow cannot be let in.
+fn refusal(core: &Core, accepted_epoch: Epoch, info: &LearnerInfo) -> Option<String> {
+    if info.config_version > core.config.config_version {
+        return Some(format!("its configuration {:#x} is newer than ours", info.config_version));
+    }
+    if !(0..EPOCH_MAX).contains(&accepted_epoch.0) {
+        return Some(format!("no epoch can follow its epoch {accepted_epoch}"));
+    }
+    // The ACKs of a server with our id would count as our own disk's.
+    (info.server == core.my_id()).then(|| format!("its id is ours, {}: two servers have the same myid", info.server))
+}
 
 impl Leader {
     pub(super) fn on_follower_info(
@@ -16,21 +28,19 @@ impl Leader {
         accepted_epoch: Epoch,
         info: LearnerInfo,
         out: &mut Effects,
-    ) {
-        if info.config_version > core.config.config_version {
-            let reason = format!("its configuration {:#x} is newer than ours", info.config_version);
-            return self.drop_learner(link, &reason, out);
+    ) -> Result<(), Leave> {
+        if let Some(reason) = refusal(core, accepted_epoch, &info) {
+            self.drop_learner(link, &reason, out);
+            return Ok(());
         }
-        if !(0..EPOCH_MAX).contains(&accepted_epoch.0) {
-            return self.drop_learner(link, &format!("no epoch can follow its epoch {accepted_epoch}"), out);
-        }
-        if info.server == core.my_id() {
-            // Its ACKs would count as our own disk's.
-            return self.drop_learner(
-                link,
-                &format!("its id is ours, {}: two servers have the same myid", info.server),
-                out,
-            );
+        if self.is_epoch_accepted() && accepted_epoch > self.epoch && core.verifier.is_voter(info.server) {
+            // It has promised a leader that failed to follow nobody older, so it can never follow us. ZooKeeper leaves
+            // it out until some other failure ends the epoch; then perhaps no quorum is left.
+            core.epoch_promised = core.epoch_promised.max(accepted_epoch);
+            return Err(Leave::because(format!(
+                "server {} has accepted epoch {accepted_epoch} already, this is {}",
+                info.server, self.epoch
+            )));
         }
         // A server has one connection; the newer one counts.
         let older = self.learners.iter().find(|(_, learner)| learner.server == Some(info.server));
@@ -41,7 +51,7 @@ impl Leader {
         self.broadcast.forget_acks(info.server);
         let epoch_fixed = self.is_epoch_accepted();
         let epoch = self.epoch;
-        let Some(learner) = self.learners.get_mut(&link) else { return };
+        let Some(learner) = self.learners.get_mut(&link) else { return Ok(()) };
         learner.server = Some(info.server);
         learner.accepted_epoch = accepted_epoch;
         learner.progress = Progress::Known;
@@ -51,6 +61,7 @@ impl Leader {
         } else {
             self.try_accept_epoch(core, out);
         }
+        Ok(())
     }
 
     pub(super) fn is_epoch_accepted(&self) -> bool {
@@ -74,7 +85,8 @@ impl Leader {
             return;
         }
         let accepted = self.learners.values().map(|learner| learner.accepted_epoch).max().unwrap_or_default();
-        self.epoch = Epoch(accepted.max(core.accepted_epoch).0 + 1);
+        let accepted = accepted.max(core.accepted_epoch).max(core.epoch_promised);
+        self.epoch = Epoch(accepted.0 + 1);
         self.phase = Phase::AcceptingEpoch;
         core.accepted_epoch = self.epoch;
         out.disk.push(DiskOp::SaveAcceptedEpoch { generation: core.generation, epoch: self.epoch });

@@ -270,7 +270,7 @@ impl Leader {
             let progress = learner.progress;
             match packet {
                 QuorumPacket::FollowerInfo { accepted_epoch, info } if progress == Progress::Connected => {
-                    self.on_follower_info(core, link, accepted_epoch, info, out);
+                    self.on_follower_info(core, link, accepted_epoch, info, out)?;
                 }
                 QuorumPacket::AckEpoch { last_logged, current_epoch } if progress == Progress::EpochSent => {
                     self.on_ack_epoch(core, now, link, (last_logged, current_epoch), out);
