@@ -146,6 +146,8 @@ impl Ghost {
         let late_error = |body: &TxnBody| matches!(body, TxnBody::Error(error) if too_late.contains(&error.err));
         let is_late = match &txn.body {
             TxnBody::Multi(parts) => parts.iter().any(late_error),
+            // A client's close counts by whichever way it comes.
+            TxnBody::CloseSession { .. } => true,
             body => late_error(body),
         };
         let cxid = self.cxids.entry(txn.session).or_insert(0);
