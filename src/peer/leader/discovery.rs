@@ -8,6 +8,9 @@ use super::super::io::{DiskOp, Effects, LinkId, Note, Now};
 use super::{EPOCH_MAX, Leader, Learner, Phase, Progress};
 use crate::records::{Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, Zxid};
 
+/// How many epochs a server may be ahead. Each is a leader that failed; a few forged bytes must not use up the epochs.
+const EPOCHS_AHEAD_MAX: i64 = 1_000_000;
+
 /// Why a server that asks to follow cannot be let in.
 fn refusal(core: &Core, accepted_epoch: Epoch, info: &LearnerInfo) -> Option<String> {
     if info.config_version > core.config.config_version {
@@ -15,6 +18,9 @@ fn refusal(core: &Core, accepted_epoch: Epoch, info: &LearnerInfo) -> Option<Str
     }
     if !(0..EPOCH_MAX).contains(&accepted_epoch.0) {
         return Some(format!("no epoch can follow its epoch {accepted_epoch}"));
+    }
+    if accepted_epoch.0 > core.accepted_epoch.0 + EPOCHS_AHEAD_MAX {
+        return Some(format!("its epoch {accepted_epoch} is too far ahead of {} to be believed", core.accepted_epoch));
     }
     // The ACKs of a server with our id would count as our own disk's.
     (info.server == core.my_id()).then(|| format!("its id is ours, {}: two servers have the same myid", info.server))
@@ -34,6 +40,13 @@ impl Leader {
             return Ok(());
         }
         if self.is_epoch_accepted() && accepted_epoch > self.epoch && core.verifier.is_voter(info.server) {
+            let is_with_us =
+                |learner: &Learner| learner.server == Some(info.server) && learner.progress >= Progress::Synced;
+            if self.learners.values().any(is_with_us) {
+                // It follows us in this epoch, so it has accepted no later one: somebody else speaks here.
+                self.drop_learner(link, &format!("server {} is with us already", info.server), out);
+                return Ok(());
+            }
             // It has promised a leader that failed to follow nobody older, so it can never follow us. ZooKeeper leaves
             // it out until some other failure ends the epoch; then perhaps no quorum is left.
             core.epoch_promised = core.epoch_promised.max(accepted_epoch);
