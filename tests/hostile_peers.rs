@@ -653,3 +653,21 @@ fn a_follower_survives_whatever_it_is_told() {
     println!("follower: {counts:?}");
     assert!(counts.established > 300 && counts.committed > 200 && counts.installed > 50, "{counts:?}");
 }
+
+/// A later accepted epoch ends a leader's epoch only where it can be true.
+#[test]
+fn forged_epochs_end_no_epoch() {
+    let mut host = Host::start(3);
+    host.elect(3);
+    host.honest_follower();
+    let epoch = host.peer.status().epoch;
+    assert!(host.peer.status().serving);
+    let claims = [(1, epoch.0 + 1), (2, epoch.0 + 2_000_000), (2, i64::from(i32::MAX) - 1), (9, epoch.0 + 1)];
+    for (server, accepted) in claims {
+        let link = host.learner_link();
+        let info = LearnerInfo { server: ServerId(server), protocol_version: PROTOCOL_VERSION, config_version: 0 };
+        host.packet(Some(link), QuorumPacket::FollowerInfo { accepted_epoch: Epoch(accepted), info });
+        assert!(host.peer.status().serving, "server {server} with epoch {accepted}");
+        assert_eq!(host.peer.status().epoch, epoch);
+    }
+}
