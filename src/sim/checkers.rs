@@ -34,6 +34,12 @@ pub struct Checkers {
     /// What was in the snapshots that leaders have streamed.
     streamed: BTreeMap<(ServerId, Zxid), BTreeSet<Zxid>>,
     servers: BTreeMap<ServerId, Watched>,
+    /// Microseconds of the run.
+    pub now: u64,
+    /// How far behind the history a server may be that answers reads, in microseconds.
+    pub staleness_max: u64,
+    /// Sessions whose time a leader has found to be over, not looked at yet.
+    pub expired: Vec<SessionId>,
     /// The highest zxid that any client was told as done.
     pub acknowledged: Zxid,
     /// Sessions that a leader has decided to end; the transaction may follow, or get lost with the leader.
@@ -69,6 +75,9 @@ impl Checkers {
             beginnings: BTreeMap::new(),
             streamed: BTreeMap::new(),
             servers,
+            now: 0,
+            staleness_max: u64::MAX,
+            expired: Vec::new(),
             acknowledged: Zxid::ZERO,
             expiring: BTreeSet::new(),
             violation: None,
@@ -241,6 +250,7 @@ impl Checkers {
             }
             Note::SessionExpired { session, .. } => {
                 self.expiring.insert(*session);
+                self.expired.push(*session);
             }
             Note::DigestMismatch { zxid, expected, actual } => {
                 self.fail(|| format!("server {id}: digest {actual:#x} at {zxid}, the leader's is {expected:#x}"));
@@ -279,7 +289,7 @@ impl Checkers {
         let Some((txn, _)) = self.proposals.get(&zxid) else {
             return self.fail(|| format!("{zxid} is {why}, but nobody has logged it"));
         };
-        if let Err(broken) = self.ghost.commit(txn.clone()) {
+        if let Err(broken) = self.ghost.commit(txn.clone(), self.now) {
             return self.fail(|| broken);
         }
         self.check_on_quorum(zxid, why);
@@ -306,6 +316,18 @@ impl Checkers {
             }
             Seen::StopServing => self.server(id).serving = false,
             Seen::Other => {}
+        }
+    }
+
+    /// A server is about to answer reads: its state may not be of long ago.
+    pub fn on_reads(&mut self, id: ServerId, db: &Database) {
+        let last = db.last_processed();
+        let missed = self.ghost.first_after(last).and_then(|zxid| Some((zxid, self.ghost.get(zxid)?.at)));
+        if let Some((zxid, at)) = missed
+            && self.now - at > self.staleness_max
+        {
+            let late_ms = (self.now - at) / 1_000;
+            self.fail(|| format!("server {id} answers reads at {last}, {late_ms} ms after {zxid} was committed"));
         }
     }
 

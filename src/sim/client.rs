@@ -113,6 +113,13 @@ impl Client {
         }
     }
 
+    /// Whether it has the session, and has heard of its server within half of the timeout.
+    pub fn is_alive(&self, session: SessionId, ctx: &Ctx) -> bool {
+        self.session.as_ref().is_some_and(|own| own.id == session && !own.closing)
+            && matches!(self.link, Link::Open(_))
+            && ctx.now() - self.heard_at < self.timeout_micros() / 2
+    }
+
     pub fn is_done(&self) -> bool {
         self.mode == Mode::Last { sent: true, done: true } && self.pending.is_empty()
     }

@@ -33,6 +33,8 @@ pub struct Version {
 pub struct Committed {
     pub txn: Arc<Txn>,
     pub outcome: Outcome,
+    /// When it was committed, in microseconds.
+    pub at: u64,
     /// The tree's digest after it.
     pub digest: i64,
 }
@@ -131,7 +133,7 @@ impl Ghost {
     }
 
     /// Adds the next committed transaction; an error says which rule of the order it breaks.
-    pub fn commit(&mut self, txn: Arc<Txn>) -> Result<(), String> {
+    pub fn commit(&mut self, txn: Arc<Txn>, at: u64) -> Result<(), String> {
         let zxid = txn.zxid;
         let follows = if zxid.epoch() == self.last.epoch() {
             i64::from(zxid.counter()) == i64::from(self.last.counter()) + 1
@@ -193,7 +195,7 @@ impl Ghost {
             return Err(format!("{zxid} says digest {:#x}, the history has {digest:#x}", told.digest));
         }
         self.last = zxid;
-        self.log.insert(zxid, Committed { txn, outcome, digest });
+        self.log.insert(zxid, Committed { txn, outcome, at, digest });
         Ok(())
     }
 

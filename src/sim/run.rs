@@ -80,13 +80,18 @@ fn build(rng: &mut Rng, options: Options) -> World {
     let checkers =
         Checkers::new(ids.iter().copied().zip(disks.iter().cloned()), &Path::new(DATA_DIR).join("version-2"));
     let mut ctx = Ctx::new(net, checkers, Trace::new(options.trace_from), rng.fork());
+    // A lease lasts syncLimit from the last packet, which may itself have been so long under way.
+    let spikes = latency.spike + 100_000;
     ctx.kill_points = KillPoints::draw(rng);
     let setup = draw_setup(rng, &ids, options.planted);
+    let sync_limit = u64::from(setup.peer.tick_ms) * u64::from(setup.peer.sync_limit) * 1_000;
+    ctx.checkers.staleness_max = 2 * sync_limit + spikes;
     World {
         ctx,
         machines: ids.iter().zip(disks).map(|(id, disk)| Machine::new(*id, disk)).collect(),
         clients: (0..clients).map(|index| Client::new(index, servers, rng.fork())).collect(),
         faults: Faults::draw(rng.fork()),
+        calm: false,
         setup,
     }
 }
@@ -163,6 +168,10 @@ fn run(world: &mut World, work: u64) {
     if !world.turn_until(limit, all_serve) {
         return world.ctx.checkers.fail(|| "healed, but not all servers serve in time".into());
     }
+    // Whoever was silent too long has been told by now.
+    let settled = world.ctx.now() + 2_500_000;
+    world.turn_until(settled, |_| false);
+    world.calm = true;
     world.clients.iter_mut().for_each(Client::finish);
     let limit = world.ctx.now() + RECOVERY_LIMIT;
     if !world.turn_until(limit, |world| world.clients.iter().all(Client::is_done) && all_equal(world)) {

@@ -417,6 +417,9 @@ impl Process {
         if client.frames.is_empty() || outbox.phase() == ConnPhase::Connecting {
             return;
         }
+        if self.db.may_serve(ctx.clock(self.wall_offset_ms)) {
+            ctx.checkers.on_reads(self.id, &self.db);
+        }
         let frames: Vec<&[u8]> = client.frames.iter().map(Vec::as_slice).collect();
         let mut forward: Vec<ClientRequest> = Vec::new();
         let taken = self.db.submit(&outbox, &frames, ctx.clock(self.wall_offset_ms), &mut forward);

@@ -132,6 +132,8 @@ pub struct World {
     pub machines: Vec<Machine>,
     pub clients: Vec<Client>,
     pub faults: Faults,
+    /// Everything has been healed for a while: no session may be lost any more.
+    pub calm: bool,
     pub setup: ServerSetup,
 }
 
@@ -143,6 +145,7 @@ impl World {
         };
         let now = self.ctx.now();
         self.ctx.trace.event(now);
+        self.ctx.checkers.now = now;
         match event {
             Event::Net(event) => {
                 if let Some((host, socket, delivery)) = self.ctx.net.arrive(&mut self.ctx.sched, event) {
@@ -203,6 +206,15 @@ impl World {
     fn after_server(&mut self, host: Host) {
         let machine = &mut self.machines[host];
         self.ctx.checkers.on_disk(machine.id);
+        for session in std::mem::take(&mut self.ctx.checkers.expired) {
+            let is_alive = |client: &&Client| client.is_alive(session, &self.ctx);
+            if self.calm
+                && let Some(client) = self.clients.iter().find(is_alive)
+            {
+                let index = client.index;
+                self.ctx.checkers.fail(|| format!("session {session} expires, but client {index} is connected"));
+            }
+        }
         let down = machine.process.as_ref().and_then(|process| process.down.clone());
         if let Some(down) = down {
             self.take_down(host, down);
