@@ -8,7 +8,7 @@
 
 use super::Database;
 use super::io::{ConnId, Note, Now, Proposal};
-use super::outbox::{Outbox, OutboxState, Waiting, What};
+use super::outbox::{ConnPhase, Outbox, OutboxState, Waiting, What};
 use crate::jute::{Record, write_string};
 use crate::records::{DIGEST_VERSION, ErrorCode, EventType, MultiHeader, ReplyHeader, Txn, TxnBody, Zxid, op, perms};
 use crate::sync::get_mut;
@@ -64,6 +64,8 @@ impl Database {
         let mut state = outbox.lock();
         let is_own = txn.zxid > state.answers_after;
         match &txn.body {
+            // It was being renewed here while it ended: the client is told so, as the leader's answer would have.
+            TxnBody::CloseSession { .. } if state.phase == ConnPhase::Connecting => state.refuse(),
             TxnBody::CreateSession(_) => state.open_if_connecting(),
             TxnBody::CloseSession { .. } => {
                 // An expiry has no request to answer: the connection just ends.

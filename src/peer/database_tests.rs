@@ -1,6 +1,6 @@
 //! What connections get to see beside the recorded conversations: parked requests, ends of connections, bounds.
 
-use super::io::{ConnId, DbOp, Note};
+use super::io::{ConnId, DbOp, Note, Proposal};
 use super::test_host::{Sent, TestHost, create, create_with, frame, get, sent, set};
 use super::{ConnPhase, OUTPUT_BYTES_MAX, Outbox, WAITING_MAX};
 use crate::jute::{Reader, Record};
@@ -222,6 +222,22 @@ fn a_refused_session_gets_the_zero_response_and_the_end() {
     let (conn, session) = (ConnId(1), SessionId(9));
     host.perform([
         DbOp::BindSession { conn, session, timeout_ms: 4000 },
+        DbOp::SessionRenewed { conn, session, valid: false, after: Zxid::NONE },
+    ]);
+    assert_eq!(response(&outbox), ConnectResponse::refused(None));
+    assert!(outbox.is_closing());
+}
+
+#[test]
+fn a_session_that_ends_while_it_is_being_renewed_is_refused() {
+    let host = TestHost::new();
+    let (outbox, _) = connect(&host, 1, &connect_request());
+    let (conn, session) = (ConnId(1), SessionId(9));
+    let body = TxnBody::CloseSession { paths: Some(Vec::new()) };
+    let close = Proposal::new(crate::records::Txn { session, cxid: 0, zxid: Zxid(1), time_ms: 0, body, digest: None });
+    host.perform([
+        DbOp::BindSession { conn, session, timeout_ms: 4000 },
+        DbOp::Commit(close),
         DbOp::SessionRenewed { conn, session, valid: false, after: Zxid::NONE },
     ]);
     assert_eq!(response(&outbox), ConnectResponse::refused(None));
