@@ -1,5 +1,6 @@
 //! `zabkit simulate`: runs seeds of the simulator and says what did not hold.
 
+use crate::sim::faults::Kind;
 use crate::sim::{Counts, Options, Planted, Report, run_seed};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -21,6 +22,9 @@ pub struct SimulateArgs {
     /// Break the simulated host on purpose
     #[arg(long)]
     planted: Option<Planted>,
+    /// The only kind of fault, instead of those that the seed draws
+    #[arg(long)]
+    only: Option<Kind>,
     /// Print every event to stderr, from this second of the run on
     #[arg(long, num_args = 0..=1, default_missing_value = "0", value_name = "SECOND")]
     trace: Option<f64>,
@@ -35,6 +39,7 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
     let options = Options {
         servers: args.servers.map(usize::from),
         planted: args.planted,
+        only: args.only,
         trace_from: args.trace.map(|second| (second * 1e6) as u64),
     };
     if args.trace.is_none() {

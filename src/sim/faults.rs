@@ -10,7 +10,7 @@ use super::server::Down;
 use super::world::{Ctx, Event, World};
 
 /// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Power cut of any server.
     Crash,
@@ -138,7 +138,8 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub fn draw(mut rng: Rng) -> Faults {
+    /// `only`: this kind and no other.
+    pub fn draw(mut rng: Rng, only: Option<Kind>) -> Faults {
         let many = rng.one_in(2);
         let mean = *rng.pick(&[300_000, 1_000_000, 3_000_000]);
         let mut mix = Vec::new();
@@ -146,6 +147,9 @@ impl Faults {
             if rng.percent(if many { 60 } else { 15 }) {
                 mix.push((kind, mean * (1 + rng.below(4)) * if many { 3 } else { 1 }));
             }
+        }
+        if let Some(kind) = only {
+            mix = vec![(kind, mean)];
         }
         let lasts = *rng.pick(&[50_000, 300_000, 1_500_000]);
         Faults { rng, mix, lasts, healed: false }
@@ -252,6 +256,7 @@ impl World {
                     self.ctx.counts.partitions += 1;
                     self.block(lasts, |a, b, servers| (a == leader) != (b == leader) && a.max(b) < servers);
                     self.ctx.net.desert(&mut self.ctx.sched, leader, Port::Quorum);
+                    self.ctx.net.desert(&mut self.ctx.sched, leader, Port::Election);
                 }
             }
             Kind::WallJump => {

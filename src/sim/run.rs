@@ -4,7 +4,7 @@ use super::checkers::Checkers;
 use super::client::Client;
 use super::counts::Counts;
 use super::disk::SimDisk;
-use super::faults::{Faults, KillPoints};
+use super::faults::{Faults, Kind, KillPoints};
 use super::network::{Latency, Network};
 use super::planted::Planted;
 use super::rng::Rng;
@@ -24,6 +24,8 @@ pub struct Options {
     /// 3 or 5; `None`: the seed decides.
     pub servers: Option<usize>,
     pub planted: Option<Planted>,
+    /// The only kind of fault, instead of those that the seed draws.
+    pub only: Option<Kind>,
     /// Print what happens from this time on, in microseconds.
     pub trace_from: Option<u64>,
 }
@@ -90,7 +92,7 @@ fn build(rng: &mut Rng, options: Options) -> World {
         ctx,
         machines: ids.iter().zip(disks).map(|(id, disk)| Machine::new(*id, disk)).collect(),
         clients: (0..clients).map(|index| Client::new(index, servers, rng.fork())).collect(),
-        faults: Faults::draw(rng.fork()),
+        faults: Faults::draw(rng.fork(), options.only),
         calm: false,
         setup,
     }
@@ -98,7 +100,7 @@ fn build(rng: &mut Rng, options: Options) -> World {
 
 fn draw_setup(rng: &mut Rng, ids: &[ServerId], planted: Option<Planted>) -> ServerSetup {
     let line = |id: &ServerId| format!("server.{id}=127.0.0.1:2{id}:3{id}:participant\n");
-    let tick_ms = *rng.pick(&[20, 50, 100]);
+    let tick_ms = *rng.pick(&[20, 50, 100, 500]);
     let peer = PeerConfig {
         my_id: None,
         voters: ids.iter().copied().collect(),
@@ -169,7 +171,7 @@ fn run(world: &mut World, work: u64) {
         return world.ctx.checkers.fail(|| "healed, but not all servers serve in time".into());
     }
     // Whoever was silent too long has been told by now.
-    let settled = world.ctx.now() + 2_500_000;
+    let settled = world.ctx.now() + 4_000_000;
     world.turn_until(settled, |_| false);
     world.calm = true;
     world.clients.iter_mut().for_each(Client::finish);
