@@ -4,7 +4,7 @@ use super::checkers::Checkers;
 use super::client::Client;
 use super::counts::Counts;
 use super::disk::SimDisk;
-use super::faults::{Faults, Kind, KillPoints};
+use super::faults::{Faults, KillPoints, Kind};
 use super::network::{Latency, Network};
 use super::planted::Planted;
 use super::rng::Rng;

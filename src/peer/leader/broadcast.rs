@@ -7,9 +7,10 @@ use super::super::Database;
 use super::super::core::{Core, Leave};
 use super::super::io::{ClientRequest, ConnId, DbOp, Effects, LinkId, Now, Proposal};
 use super::super::prepare::PrepareRequest;
-use super::{Leader, Progress, SyncWaiter};
+use super::sync::SyncWaiter;
+use super::{Leader, Progress};
 use crate::records::{
-    ErrorCode, ForwardedBody, ForwardedRequest, Id, QuorumPacket, Request, ServerId, SessionId, Txn, TxnBody, Zxid,
+    ErrorCode, ForwardedBody, ForwardedRequest, Id, QuorumPacket, Request, ServerId, SessionId, Txn, TxnBody,
 };
 
 impl Leader {
@@ -27,7 +28,7 @@ impl Leader {
         let me = core.my_id();
         for ClientRequest { conn, session, xid, body, auth } in requests {
             if matches!(body, ForwardedBody::Request(Request::Sync(_))) {
-                self.on_sync(SyncWaiter::Client(conn, xid), out);
+                self.on_sync(core, now, SyncWaiter::Client(conn, xid), out);
             } else {
                 self.order(core, now, me, session, xid, &body, &auth, db, out)?;
             }
@@ -45,7 +46,7 @@ impl Leader {
         out: &mut Effects,
     ) -> Result<(), Leave> {
         if matches!(request.body, ForwardedBody::Request(Request::Sync(_))) {
-            self.on_sync(SyncWaiter::Learner(link), out);
+            self.on_sync(core, now, SyncWaiter::Learner(link), out);
             return Ok(());
         }
         let Some(server) = self.learners.get(&link).and_then(|learner| learner.server) else { return Ok(()) };
@@ -125,7 +126,7 @@ impl Leader {
         let _ = self.propose(core, now, &request, db, out);
     }
 
-    pub(super) fn commit(&mut self, core: &mut Core, committed: Vec<Proposal>, out: &mut Effects) {
+    pub(super) fn commit(&mut self, core: &mut Core, now: Now, committed: Vec<Proposal>, out: &mut Effects) {
         for proposal in committed {
             let zxid = proposal.zxid();
             if let TxnBody::CloseSession { .. } = proposal.txn.body {
@@ -140,27 +141,8 @@ impl Leader {
                     _ => {}
                 }
             }
-            while let Some((_, waiter)) = self.syncs.front().copied().filter(|(last, _)| *last <= zxid) {
-                self.syncs.pop_front();
-                Self::answer_sync(waiter, out);
-            }
         }
-    }
-
-    /// A sync is answered when everything that was proposed before it is committed.
-    pub(super) fn on_sync(&mut self, waiter: SyncWaiter, out: &mut Effects) {
-        if self.broadcast.is_idle() {
-            Self::answer_sync(waiter, out);
-        } else {
-            self.syncs.push_back((self.broadcast.last_proposed(), waiter));
-        }
-    }
-
-    pub(super) fn answer_sync(waiter: SyncWaiter, out: &mut Effects) {
-        match waiter {
-            SyncWaiter::Client(conn, xid) => out.db.push(DbOp::SyncDone { conn, xid }),
-            SyncWaiter::Learner(link) => out.send(link, QuorumPacket::Sync { zxid: Zxid::ZERO }),
-        }
+        self.answer_syncs(core, now, out);
     }
 
     /// A client of this server renews its session.

@@ -7,16 +7,18 @@
 
 mod broadcast;
 mod discovery;
+mod sync;
 mod synchronization;
 
 use super::Database;
 use super::core::{Core, Leave};
 use super::in_flight::InFlight;
-use super::io::{ConnId, DbOp, Effects, Input, LinkId, LinkOp, Note, Now};
+use super::io::{DbOp, Effects, Input, LinkId, LinkOp, Note, Now};
 use super::sessions::SessionTracker;
 use crate::records::{Epoch, QuorumPacket, ServerId, Zxid};
 use crate::zab::Broadcast;
 use std::collections::{BTreeMap, VecDeque};
+use sync::Syncs;
 
 /// How long a server that was elected waits for a quorum to connect (or initLimit, if that is less), in microseconds.
 /// Short, since those who voted for it come at once or have changed their minds.
@@ -72,8 +74,10 @@ struct Learner {
     current_epoch: Option<Epoch>,
     connected_at: u64,
     last_heard: u64,
-    /// When the PINGs were sent that it has not answered, oldest first; only those it must answer.
-    pinged: VecDeque<u64>,
+    /// When the PINGs were sent that it has not answered, and their rounds; oldest first; only those it must answer.
+    pinged: VecDeque<(u64, u64)>,
+    /// The newest round of PINGs that it has answered.
+    answered_round: u64,
     /// It was with us after this time: when the last PING that it answered was sent (at first, NEWLEADER). When an
     /// answer *arrives* says nothing, if this server was stopped and the answer waited in a socket.
     with_us_at: u64,
@@ -84,13 +88,6 @@ struct Learner {
     acked: Zxid,
     /// Commits kept back until UPTODATE: between NEWLEADER and UPTODATE they kill a learner of 3.8 (ZOOKEEPER-4394).
     held: Vec<Zxid>,
-}
-
-/// Who waits for a sync.
-#[derive(Clone, Copy, Debug)]
-enum SyncWaiter {
-    Client(ConnId, i32),
-    Learner(LinkId),
 }
 
 /// The leader role.
@@ -104,8 +101,7 @@ pub struct Leader {
     broadcast: Broadcast,
     in_flight: Option<InFlight>,
     sessions: SessionTracker,
-    /// Syncs, each with the proposal that was the last one when it came; ascending.
-    syncs: VecDeque<(Zxid, SyncWaiter)>,
+    syncs: Syncs,
     /// The oldest proposal that is not on our own disk, and since when it has been the oldest.
     unflushed: Option<(Zxid, u64)>,
     next_ping: u64,
@@ -128,7 +124,7 @@ impl Leader {
             broadcast: Broadcast::new(core.verifier.clone(), core.last_logged),
             in_flight: None,
             sessions: SessionTracker::new(core.config.tick_ms),
-            syncs: VecDeque::new(),
+            syncs: Syncs::default(),
             unflushed: None,
             next_ping: now.micros + core.tick_micros() / 2,
             last_step: now.micros,
@@ -164,7 +160,7 @@ impl Leader {
         (known, synced)
     }
 
-    /// Syncs that wait for a commit.
+    /// Syncs that wait for a commit, or for a quorum to say that we still lead.
     pub fn pending_syncs(&self) -> usize {
         self.syncs.len()
     }
@@ -208,7 +204,7 @@ impl Leader {
                     self.unflushed = is_behind.then(|| (up_to.successor(), now.micros));
                 }
                 let committed = self.broadcast.on_ack(core.my_id(), up_to);
-                self.commit(core, committed, out);
+                self.commit(core, now, committed, out);
                 Ok(())
             }
             Input::LearnerLinkUp { link } => {
@@ -219,7 +215,7 @@ impl Leader {
                 if let Some(Learner { server: Some(server), .. }) = self.learners.remove(&link) {
                     out.notes.push(Note::LearnerDropped { learner: Some(server), reason });
                 }
-                self.syncs.retain(|(_, waiter)| !matches!(waiter, SyncWaiter::Learner(gone) if *gone == link));
+                self.syncs.forget(link);
                 // It looks for a leader now. Without it we may be none, and it can only find out when we do.
                 if self.is_established() { self.check_quorum(core, now) } else { Ok(()) }
             }
@@ -246,6 +242,7 @@ impl Leader {
             connected_at: now.micros,
             last_heard: now.micros,
             pinged: VecDeque::new(),
+            answered_round: 0,
             with_us_at: 0,
             awaited: None,
             last_sent: Zxid::ZERO,
@@ -280,7 +277,9 @@ impl Leader {
                 }
                 QuorumPacket::Ping { touched, .. } if progress >= Progress::Synchronizing => {
                     // PINGs are answered in order.
-                    learner.with_us_at = learner.pinged.pop_front().unwrap_or(learner.with_us_at);
+                    if let Some((sent_at, round)) = learner.pinged.pop_front() {
+                        (learner.with_us_at, learner.answered_round) = (sent_at, round);
+                    }
                     for touched in touched.unwrap_or_default() {
                         self.sessions.touch(now.micros, touched.session, touched.timeout_ms);
                     }
@@ -308,6 +307,7 @@ impl Leader {
             }
         }
         self.extend_lease(core, now, out);
+        self.answer_syncs(core, now, out);
         Ok(())
     }
 
@@ -347,17 +347,22 @@ impl Leader {
     fn ping(&mut self, core: &Core, now: Now, out: &mut Effects) {
         let (sync_limit, init_limit) = (core.sync_limit_micros(), core.init_limit_micros());
         let mut late = Vec::new();
+        let round = self.syncs.next_round();
         for (link, learner) in &mut self.learners {
             // A learner that is being synchronised may be busy with a snapshot for as long as initLimit.
             let limit = if learner.progress >= Progress::Synced { sync_limit } else { init_limit + sync_limit };
             let silent = now.micros.saturating_sub(learner.last_heard.max(learner.connected_at));
-            let since = learner.awaited.map(|(_, since)| since).into_iter().chain(learner.pinged.front().copied());
+            let since = learner
+                .awaited
+                .map(|(_, since)| since)
+                .into_iter()
+                .chain(learner.pinged.front().map(|(sent_at, _)| *sent_at));
             let lagging = now.micros.saturating_sub(since.min().unwrap_or(now.micros));
             if silent > limit || lagging > limit {
                 late.push((*link, silent.max(lagging) / 1000));
             } else if learner.progress >= Progress::Synchronizing {
                 if learner.progress == Progress::UpToDate {
-                    learner.pinged.push_back(now.micros); // Before, it leaves them unanswered.
+                    learner.pinged.push_back((now.micros, round)); // Before, it leaves them unanswered.
                 }
                 out.send(*link, QuorumPacket::Ping { zxid: self.broadcast.last_proposed(), touched: None });
             }

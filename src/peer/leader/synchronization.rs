@@ -5,7 +5,7 @@ use super::super::Database;
 use super::super::core::Core;
 use super::super::in_flight::InFlight;
 use super::super::io::{DbOp, Effects, LinkId, LinkOp, Note, Now, Proposal, ServerMode, Serving};
-use super::{Leader, Learner, Phase, Progress, SyncWaiter};
+use super::{Leader, Learner, Phase, Progress};
 use crate::records::{Epoch, QuorumPacket, Zxid};
 use crate::zab::{Broadcast, SyncPlan};
 
@@ -97,16 +97,16 @@ impl Leader {
             learner.awaited = (zxid < learner.last_sent).then(|| (zxid.successor(), now.micros));
         }
         learner.acked = learner.acked.max(zxid);
-        self.count_acks(core, link, out);
+        self.count_acks(core, now, link, out);
     }
 
     /// A learner's ACKs count once it has acknowledged NEWLEADER: before that, its currentEpoch may still be an older
     /// one, and its history could lose an election against one without the proposal (ZOOKEEPER-4685 sends them early).
-    pub(super) fn count_acks(&mut self, core: &mut Core, link: LinkId, out: &mut Effects) {
+    pub(super) fn count_acks(&mut self, core: &mut Core, now: Now, link: LinkId, out: &mut Effects) {
         let Some(learner) = self.learners.get(&link) else { return };
         if let Some(server) = learner.server.filter(|_| learner.progress >= Progress::Synced) {
             let committed = self.broadcast.on_ack(server, learner.acked);
-            self.commit(core, committed, out);
+            self.commit(core, now, committed, out);
         }
     }
 
@@ -133,7 +133,7 @@ impl Leader {
         } else {
             self.try_establish(core, now, db, out);
         }
-        self.count_acks(core, link, out);
+        self.count_acks(core, now, link, out);
     }
 
     pub(super) fn send_up_to_date(link: LinkId, learner: &mut Learner, out: &mut Effects) {
@@ -187,6 +187,6 @@ impl Leader {
             out.notes.push(Note::LearnerDropped { learner: learner.server, reason: reason.to_owned() });
         }
         out.links.push(LinkOp::Close { link });
-        self.syncs.retain(|(_, waiter)| !matches!(waiter, SyncWaiter::Learner(gone) if *gone == link));
+        self.syncs.forget(link);
     }
 }
