@@ -4,6 +4,8 @@
 ``hosts``. Both work as ``async with`` and as ``with`` (then with the blocking methods of `zabkit.blocking`).
 """
 
+import atexit as _atexit
+
 from zabkit import _zabkit, blocking
 from zabkit._zabkit import __version__
 from zabkit.ensemble import Ensemble, Member
@@ -27,6 +29,9 @@ __all__ = [
     "blocking",
     "log_to_stderr",
 ]
+
+# What completes an awaitable may still hold Python's objects when the program that awaited it ends.
+_atexit.register(_zabkit.end_awaitables)
 
 
 def log_to_stderr() -> None:

@@ -12,6 +12,9 @@ __version__: Final[str]
 _StatusTuple: TypeAlias = tuple[str, bool, int, int | None, int, int, str | None]
 _Path: TypeAlias = str | PathLike[str]
 
+def end_awaitables() -> None:
+    """Called at exit: waits until no thread of the awaitables is attached."""
+
 def log_to_stderr() -> None:
     """Send the servers' log lines to stderr."""
 

@@ -27,6 +27,12 @@ mod _zabkit {
         crate::server::log::init();
     }
 
+    /// Called at exit: waits until no thread of the awaitables is attached.
+    #[pyo3::pyfunction]
+    fn end_awaitables(py: pyo3::Python<'_>) {
+        super::task::end(py);
+    }
+
     /// The version of the crate, which is the version of the wheel.
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "Python's name for it")]

@@ -4,9 +4,14 @@
 //! attach to Python, so nothing of a server may ever run on them. It is far too slow for requests and right for what
 //! happens once in a test (start, stop, kill, wait for a leader).
 
-use std::sync::OnceLock;
+use std::pin::Pin;
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
+use pyo3_async_runtimes::TaskLocals;
+use pyo3_async_runtimes::generic::{ContextExt, Runtime};
+use pyo3_async_runtimes::tokio::get_runtime;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::errors::{EnsembleError, ForkError};
 
@@ -26,15 +31,17 @@ where
     T: Send + 'static + for<'py> IntoPyObject<'py>,
 {
     prepare_runtime()?;
-    pyo3_async_runtimes::tokio::future_into_py(py, async move {
+    pyo3_async_runtimes::generic::future_into_py::<Counted, _, _>(py, async move {
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|failed| Err(EnsembleError::new_err(format!("a bug of zabkit: {failed}"))))
     })
 }
 
+/// The process whose threads complete the futures.
+static OWNER: OnceLock<u32> = OnceLock::new();
+
 /// Keeps the runtime small, once, and to the process that first used it: its threads are in no forked child.
 fn prepare_runtime() -> PyResult<()> {
-    static OWNER: OnceLock<u32> = OnceLock::new();
     let owner = *OWNER.get_or_init(|| {
         // One worker is plenty: it hands work to blocking threads and takes the results.
         let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -49,4 +56,73 @@ fn prepare_runtime() -> PyResult<()> {
     Err(ForkError::new_err(format!(
         "the awaitables' threads run in process {owner}; in process {here}, a forked child, use zabkit.blocking"
     )))
+}
+
+/// Tokio for pyo3-async-runtimes, with a count of the threads that are attached to Python.
+///
+/// What completes a future wakes its loop first and lets go of Python's objects afterwards. A program that ends with
+/// that future may be finalizing by then, and the thread would crash it: so [`end`] waits for the last one.
+struct Counted;
+
+#[derive(Default)]
+struct Attached {
+    threads: usize,
+    has_ended: bool,
+}
+
+static ATTACHED: Mutex<Attached> = Mutex::new(Attached { threads: 0, has_ended: false });
+static DETACHED: Condvar = Condvar::new();
+
+impl Runtime for Counted {
+    type JoinError = JoinError;
+    type JoinHandle = JoinHandle<()>;
+
+    fn spawn<F: Future<Output = ()> + Send + 'static>(fut: F) -> Self::JoinHandle {
+        get_runtime().spawn(fut)
+    }
+
+    fn spawn_blocking<F: FnOnce() + Send + 'static>(f: F) -> Self::JoinHandle {
+        get_runtime().spawn_blocking(move || {
+            {
+                let mut attached = ATTACHED.lock().unwrap_or_else(PoisonError::into_inner);
+                if attached.has_ended {
+                    return std::mem::forget(f); // Its Python objects are the interpreter's, which is gone.
+                }
+                attached.threads += 1;
+            }
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+            ATTACHED.lock().unwrap_or_else(PoisonError::into_inner).threads -= 1;
+            DETACHED.notify_all();
+            if let Err(panic) = done {
+                std::panic::resume_unwind(panic);
+            }
+        })
+    }
+}
+
+impl ContextExt for Counted {
+    fn scope<F, R>(_: TaskLocals, fut: F) -> Pin<Box<dyn Future<Output = R> + Send>>
+    where
+        F: Future<Output = R> + Send + 'static,
+    {
+        Box::pin(fut) // The work is Rust's alone: nothing in it asks for a loop.
+    }
+
+    fn get_task_locals() -> Option<TaskLocals> {
+        None
+    }
+}
+
+/// At the interpreter's exit: from now on no thread of the awaitables attaches, and none is attached when it returns.
+pub(super) fn end(py: Python<'_>) {
+    if OWNER.get() != Some(&std::process::id()) {
+        return; // Never used, or a forked child, where those threads are not.
+    }
+    py.detach(|| {
+        let mut attached = ATTACHED.lock().unwrap_or_else(PoisonError::into_inner);
+        attached.has_ended = true;
+        while attached.threads > 0 {
+            attached = DETACHED.wait(attached).unwrap_or_else(PoisonError::into_inner);
+        }
+    });
 }

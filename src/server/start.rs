@@ -99,7 +99,7 @@ pub fn start(mut config: Config, listeners: Listeners, signal: Option<Arc<Signal
 
 fn say_settings(config: &Config) {
     for (key, value) in &config.unknown {
-        tracing::warn!("{key}={value} is ignored: it has no meaning here");
+        tracing::warn!("{key}={value} is ignored: this version does not support it, or it is no setting of ZooKeeper");
     }
     for (key, dir) in [("dataDir", &config.data_dir), ("dataLogDir", &config.data_log_dir)] {
         if dir.is_relative() {

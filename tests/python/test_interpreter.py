@@ -146,3 +146,20 @@ def test_a_closed_stderr_ends_no_server() -> None:
     )
     os.close(writer)
     assert done.stdout == b"ended\n"
+
+
+def test_a_program_may_end_with_an_awaited_stop() -> None:
+    """What completes the last awaitable must let go of Python before the interpreter is gone."""
+    program = """
+import asyncio, zabkit
+
+async def main():
+    async with zabkit.Ensemble(3) as ensemble:
+        await ensemble.leader.kill()
+        await ensemble.wait_for_leader()
+
+asyncio.run(main())
+"""
+    for _ in range(12):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
