@@ -4,7 +4,7 @@ import asyncio
 from os import PathLike
 from typing import Final, TypeAlias, final
 
-__all__ = ["EnsembleCore", "ServerCore", "__version__", "log_to_stderr"]
+__all__ = ["EnsembleCore", "ServerCore", "__version__", "end_awaitables", "log_to_stderr"]
 
 __version__: Final[str]
 
