@@ -287,8 +287,10 @@ impl DiskQueue {
                 inbox.push_back(Input::CurrentEpochSaved { generation, epoch });
             }
             DiskOp::Truncate { generation, to } => {
-                let loaded = self.truncate(to)?;
-                ctx.checkers.on_truncated(id, to);
+                let (loaded, cut) = self.truncate(to)?;
+                if cut {
+                    ctx.checkers.on_truncated(id, to);
+                }
                 inbox.push_back(Input::Truncated { generation, loaded: Box::new(loaded) });
             }
             DiskOp::Append { .. } | DiskOp::TakeSnapshot { .. } => unreachable!("these have states of their own"),
@@ -300,20 +302,21 @@ impl DiskQueue {
         self.storage.save_current_epoch(epoch).map_err(text)
     }
 
-    fn truncate(&mut self, to: Zxid) -> Outcome<Loaded> {
+    /// What is left, and whether anything was cut: without a snapshot to go back to, the disk stays as it is.
+    fn truncate(&mut self, to: Zxid) -> Outcome<(Loaded, bool)> {
         let mut sink = Sink::default();
         if self.planted == Some(Planted::TruncSkipped) {
             sink.until = Some(to);
             self.storage.reload(&mut sink).map_err(text)?;
-            return sink.finish(to);
+            return Ok((sink.finish(to)?, true));
         }
         match self.storage.truncate(to).map_err(text)? {
             Truncated::To { .. } => {
                 let recovered = self.storage.reload(&mut sink).map_err(text)?;
-                sink.finish(recovered.last_zxid)
+                Ok((sink.finish(recovered.last_zxid)?, true))
             }
             // Nothing to go back to: as a server that has nothing.
-            Truncated::NoBase => Sink::default().finish(Zxid::NONE),
+            Truncated::NoBase => Ok((Sink::default().finish(Zxid::NONE)?, false)),
         }
     }
 
