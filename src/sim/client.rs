@@ -167,7 +167,9 @@ impl Client {
         self.heard_at = ctx.now();
         self.link = Link::Opening(ctx.connect(self.host, server, Port::Client));
         let watchdog = ClientEvent::Watchdog(self.connection);
-        ctx.sched.after(self.timeout_micros() / 3, Event::Client { client: self.index, event: watchdog });
+        // The server may grant less than was asked for.
+        let after = (self.timeout_micros() / 6).min(30_000);
+        ctx.sched.after(after, Event::Client { client: self.index, event: watchdog });
     }
 
     fn timeout_micros(&self) -> u64 {

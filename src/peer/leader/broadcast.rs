@@ -5,7 +5,7 @@
 
 use super::super::Database;
 use super::super::core::{Core, Leave};
-use super::super::io::{ClientRequest, ConnId, DbOp, Effects, LinkId, Now, Proposal};
+use super::super::io::{ClientRequest, Effects, LinkId, Now, Proposal};
 use super::super::prepare::PrepareRequest;
 use super::sync::SyncWaiter;
 use super::{Leader, Progress};
@@ -143,19 +143,5 @@ impl Leader {
             }
         }
         self.answer_syncs(core, now, out);
-    }
-
-    /// A client of this server renews its session.
-    pub(in super::super) fn renew(
-        &mut self,
-        core: &Core,
-        now: Now,
-        conn: ConnId,
-        session: SessionId,
-        timeout_ms: i32,
-        out: &mut Effects,
-    ) {
-        let valid = self.sessions.renew(now.micros, session, timeout_ms, core.my_id());
-        out.db.push(DbOp::SessionRenewed { conn, session, valid, after: self.broadcast.last_proposed() });
     }
 }

@@ -288,11 +288,7 @@ impl Leader {
                     self.on_forwarded(core, now, link, request, db, out)?;
                 }
                 QuorumPacket::Revalidate { session, timeout_ms } if progress == Progress::UpToDate => {
-                    let valid = match self.learners.get(&link).and_then(|learner| learner.server) {
-                        Some(server) => self.sessions.renew(now.micros, session, timeout_ms, server),
-                        None => false,
-                    };
-                    out.send(link, QuorumPacket::Revalidated { session, valid });
+                    self.on_revalidate(core, now, link, session, timeout_ms, out);
                 }
                 // Requests of a learner that is not up to date: its clients will ask again.
                 QuorumPacket::Request(_) | QuorumPacket::Revalidate { .. } => {}

@@ -5,22 +5,30 @@
 //! answer. PINGs for syncs go out in rounds, one at a time, each for all syncs that came before it; under load a round
 //! costs next to nothing, and a lone sync waits for one exchange with the nearest quorum.
 //!
-//! ZooKeeper answers as soon as nothing is outstanding, from a leader that may be none any more.
+//! "Your session has expired" waits in the same way: a leader that is none any more does not know the sessions that
+//! have begun since.
+//!
+//! ZooKeeper answers as soon as nothing is outstanding, and refuses sessions at once, from a leader that may be none
+//! any more.
 
 use super::super::core::Core;
 use super::super::io::{ConnId, DbOp, Effects, LinkId, Now};
 use super::{Leader, Progress};
-use crate::records::{QuorumPacket, Zxid};
+use crate::records::{QuorumPacket, SessionId, Zxid};
 use std::collections::VecDeque;
 
 /// A learner with so many unanswered PINGs gets no more for syncs; it is behind, and others make the quorum.
 const UNANSWERED_MAX: usize = 32;
 
-/// Who waits for a sync.
+/// Who waits for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SyncWaiter {
     Client(ConnId, i32),
     Learner(LinkId),
+    /// A client of ours, with a session that we do not know (and its timeout, ms).
+    ClientRenewal(ConnId, SessionId, i32),
+    /// The same, of a learner.
+    LearnerRenewal(LinkId, SessionId, i32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +62,11 @@ impl Syncs {
 
     /// The link is gone, with everybody who waits behind it.
     pub fn forget(&mut self, link: LinkId) {
-        self.waiting.retain(|waiting| !matches!(waiting.waiter, SyncWaiter::Learner(gone) if gone == link));
+        let is_gone = |waiter| match waiter {
+            SyncWaiter::Learner(gone) | SyncWaiter::LearnerRenewal(gone, ..) => gone == link,
+            SyncWaiter::Client(..) | SyncWaiter::ClientRenewal(..) => false,
+        };
+        self.waiting.retain(|waiting| !is_gone(waiting.waiter));
     }
 }
 
@@ -76,12 +88,66 @@ impl Leader {
             && first.after <= core.last_committed
             && Some(first.round) <= answered
         {
-            match first.waiter {
+            let waiter = first.waiter;
+            self.syncs.waiting.pop_front();
+            match waiter {
                 SyncWaiter::Client(conn, xid) => out.db.push(DbOp::SyncDone { conn, xid }),
                 SyncWaiter::Learner(link) => out.send(link, QuorumPacket::Sync { zxid: Zxid::ZERO }),
+                SyncWaiter::ClientRenewal(conn, session, timeout_ms) => {
+                    let valid = self.sessions.renew(now.micros, session, timeout_ms, core.my_id());
+                    self.answer_renewal(conn, session, valid, out);
+                }
+                SyncWaiter::LearnerRenewal(link, session, timeout_ms) => {
+                    let valid = self.renew_by(now, link, session, timeout_ms);
+                    out.send(link, QuorumPacket::Revalidated { session, valid });
+                }
             }
-            self.syncs.waiting.pop_front();
         }
+    }
+
+    /// A client of this server renews its session.
+    pub(in super::super) fn renew(
+        &mut self,
+        core: &Core,
+        now: Now,
+        conn: ConnId,
+        session: SessionId,
+        timeout_ms: i32,
+        out: &mut Effects,
+    ) {
+        if self.sessions.renew(now.micros, session, timeout_ms, core.my_id()) {
+            self.answer_renewal(conn, session, true, out);
+        } else {
+            self.on_sync(core, now, SyncWaiter::ClientRenewal(conn, session, timeout_ms), out);
+        }
+    }
+
+    /// A client of a learner does.
+    pub(super) fn on_revalidate(
+        &mut self,
+        core: &Core,
+        now: Now,
+        link: LinkId,
+        session: SessionId,
+        timeout_ms: i32,
+        out: &mut Effects,
+    ) {
+        if self.renew_by(now, link, session, timeout_ms) {
+            out.send(link, QuorumPacket::Revalidated { session, valid: true });
+        } else {
+            self.on_sync(core, now, SyncWaiter::LearnerRenewal(link, session, timeout_ms), out);
+        }
+    }
+
+    fn renew_by(&mut self, now: Now, link: LinkId, session: SessionId, timeout_ms: i32) -> bool {
+        match self.learners.get(&link).and_then(|learner| learner.server) {
+            Some(server) => self.sessions.renew(now.micros, session, timeout_ms, server),
+            None => false,
+        }
+    }
+
+    fn answer_renewal(&self, conn: ConnId, session: SessionId, valid: bool, out: &mut Effects) {
+        out.db.push(DbOp::SessionRenewed { conn, session, valid, after: self.broadcast.last_proposed() });
     }
 
     /// The newest round of PINGs that a quorum has answered.
