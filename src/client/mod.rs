@@ -17,7 +17,15 @@
 //! ZooKeeper: `ClientCnxn`.
 
 mod calls;
+mod connect;
 mod events;
+mod replies;
+mod requests;
+mod servers;
+mod session;
+mod watches;
 
 pub use calls::{Call, CallError, CallId, CreateMode, ReadOp, WatchId, WriteOp};
 pub use events::{Event, Failure, Lost, State, WatchEvent};
+pub use replies::REPLY_BYTES_MAX;
+pub use session::{Session, SessionConfig};
