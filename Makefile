@@ -61,7 +61,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim bench chaos fuzz interop clean
+.PHONY: demo test test-rust loom test-python lint sim bench chaos fuzz plugin-soak interop clean
 
 demo: $(BUILT) ## three servers in one Python process, kazoo as client, the leader killed under load
 	$(PY) examples/demo.py
@@ -104,6 +104,9 @@ chaos: $(BUILT) ## 100 leader kills under writes, half of them SIGKILL of proces
 
 fuzz: $(BUILT) ## 100,000 mutated frames at each of the client, election and quorum ports
 	$(PY) -m pytest -m soak -s tests/process -k fuzz
+
+plugin-soak: $(BUILT) ## 200 pytest tests in a row, each with three fresh servers; nothing may be left behind
+	$(PY) -m pytest -m soak -s tests/python/test_plugin_soak.py
 
 interop: $(BUILT) ## Apache's servers and kazoo's own test suite (Debian's packages and ../shared/tools)
 	tests/interop.sh

@@ -1,0 +1,78 @@
+"""The pytest plugin: real ZooKeeper servers, and a client of them, as fixtures. See ``docs/testing.md``.
+
+pytest loads this module in every run in an environment that has zabkit. So it stands outside the package `zabkit`, and
+imports nothing of it and no event loop until a test asks for a fixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import zabkit
+
+__all__ = ["zk_ensemble", "zk_server"]
+
+_MARKER = """\
+zabkit(servers=3, tick_time_ms=200, timeout=30.0, scope="function"): what zk_ensemble and zk_server start. \
+servers: size of the ensemble. tick_time_ms: ZooKeeper's tickTime. timeout: seconds that the start may take. \
+scope: "function", "class", "module" or "session", how long the servers live; its default is the ini zabkit_scope.\
+"""
+
+# What the fixtures gave to a test, by kind, for its report.
+_lent = pytest.StashKey[dict[str, Any]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        "zabkit_scope",
+        "how long the servers of zk_ensemble and zk_server live: function (fresh for each test), class, module or "
+        "session",
+        default="function",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    lent = item.stash.get(_lent, {})
+    if report.failed and lent:
+        from pytest_zabkit import _report
+
+        report.sections += [(f"zabkit {kind}", _report.describe(servers)) for kind, servers in lent.items()]
+    if report.when == "teardown":
+        lent.clear()  # pytest keeps all tests until the end of the run.
+    return report
+
+
+@pytest.fixture
+def zk_ensemble(request: pytest.FixtureRequest) -> Iterator[zabkit.Ensemble | zabkit.blocking.Ensemble]:
+    """Three ZooKeeper servers in this process, which serve; fresh for each test, gone after it.
+
+    An ``async def`` test gets a ``zabkit.Ensemble``, whose methods are awaited, any other test a
+    ``zabkit.blocking.Ensemble``. ``@pytest.mark.zabkit(servers=5, tick_time_ms=100, scope="module")`` changes it.
+    """
+    from pytest_zabkit import _servers
+
+    with _servers.lend(_servers.ENSEMBLE, request, request.node.stash.setdefault(_lent, {})) as ensemble:
+        yield ensemble
+
+
+@pytest.fixture
+def zk_server(request: pytest.FixtureRequest) -> Iterator[zabkit.Server | zabkit.blocking.Server]:
+    """One standalone ZooKeeper server in this process; fresh for each test, gone after it.
+
+    An ``async def`` test gets a ``zabkit.Server``, whose methods are awaited, any other test a
+    ``zabkit.blocking.Server``. ``@pytest.mark.zabkit(tick_time_ms=100, scope="module")`` changes it.
+    """
+    from pytest_zabkit import _servers
+
+    with _servers.lend(_servers.SERVER, request, request.node.stash.setdefault(_lent, {})) as server:
+        yield server
