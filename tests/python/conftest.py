@@ -1,4 +1,4 @@
-"""An ensemble, and kazoo clients that end with the test."""
+"""Kazoo clients that end with the test. The servers come from zabkit's own pytest plugin."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from kazoo.client import KazooClient
-
-import zabkit
-
-
-@pytest.fixture
-def ensemble() -> Iterator[zabkit.blocking.Ensemble]:
-    with zabkit.Ensemble(3) as running:
-        yield running
 
 
 @pytest.fixture

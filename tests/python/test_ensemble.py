@@ -16,14 +16,14 @@ from zabkit.blocking import Ensemble, Member
 Connect = Callable[[str], KazooClient]
 
 
-def test_three_members_have_one_leader_and_two_followers(ensemble: Ensemble) -> None:
-    assert ensemble.leader.status.role is Role.LEADING
-    assert [m.status.role for m in ensemble.followers] == [Role.FOLLOWING] * 2
-    assert {m.status.leader for m in ensemble} == {ensemble.leader.id}
-    assert [m.id for m in ensemble.members] == [1, 2, 3]
-    assert ensemble[2] is ensemble.members[1]
-    assert ensemble.hosts == ",".join(m.hosts for m in ensemble)
-    assert len(ensemble) == 3
+def test_three_members_have_one_leader_and_two_followers(zk_ensemble: Ensemble) -> None:
+    assert zk_ensemble.leader.status.role is Role.LEADING
+    assert [m.status.role for m in zk_ensemble.followers] == [Role.FOLLOWING] * 2
+    assert {m.status.leader for m in zk_ensemble} == {zk_ensemble.leader.id}
+    assert [m.id for m in zk_ensemble.members] == [1, 2, 3]
+    assert zk_ensemble[2] is zk_ensemble.members[1]
+    assert zk_ensemble.hosts == ",".join(m.hosts for m in zk_ensemble)
+    assert len(zk_ensemble) == 3
 
 
 def test_with_gives_the_blocking_class() -> None:
@@ -32,29 +32,29 @@ def test_with_gives_the_blocking_class() -> None:
         assert isinstance(ensemble.leader, Member)
 
 
-def test_an_unknown_id_is_a_key_error(ensemble: Ensemble) -> None:
+def test_an_unknown_id_is_a_key_error(zk_ensemble: Ensemble) -> None:
     with pytest.raises(KeyError):
-        ensemble[4]
+        zk_ensemble[4]
 
 
-def test_a_write_through_a_follower_is_read_everywhere(ensemble: Ensemble, connect: Connect) -> None:
-    connect(ensemble.followers[0].hosts).create("/app", b"v1")
-    for member in ensemble:
+def test_a_write_through_a_follower_is_read_everywhere(zk_ensemble: Ensemble, connect: Connect) -> None:
+    connect(zk_ensemble.followers[0].hosts).create("/app", b"v1")
+    for member in zk_ensemble:
         client = connect(member.hosts)
         client.sync("/app")
         assert client.get("/app")[0] == b"v1"
 
 
-def test_a_killed_leader_is_replaced_and_comes_back_as_follower(ensemble: Ensemble, connect: Connect) -> None:
-    client = connect(ensemble.hosts)
+def test_a_killed_leader_is_replaced_and_comes_back_as_follower(zk_ensemble: Ensemble, connect: Connect) -> None:
+    client = connect(zk_ensemble.hosts)
     client.create("/before", b"1")
-    old = ensemble.leader
+    old = zk_ensemble.leader
     epoch = old.status.epoch
 
     old.kill()
     assert old.status.role is Role.ENDED
     assert not old.status.serving
-    new = ensemble.wait_for_leader()
+    new = zk_ensemble.wait_for_leader()
     assert new.id != old.id
     assert new.status.epoch > epoch
     client.retry(client.create, "/after", b"2")
@@ -68,8 +68,8 @@ def test_a_killed_leader_is_replaced_and_comes_back_as_follower(ensemble: Ensemb
     assert back.get("/after")[0] == b"2"
 
 
-def test_a_member_comes_back_on_its_own_port(ensemble: Ensemble, connect: Connect) -> None:
-    member = ensemble.followers[0]
+def test_a_member_comes_back_on_its_own_port(zk_ensemble: Ensemble, connect: Connect) -> None:
+    member = zk_ensemble.followers[0]
     before = member.hosts
     member.stop()
     assert member.status.role is Role.ENDED
@@ -80,44 +80,44 @@ def test_a_member_comes_back_on_its_own_port(ensemble: Ensemble, connect: Connec
     connect(before)
 
 
-def test_a_leader_without_a_majority_stops_serving(ensemble: Ensemble) -> None:
-    last, others = ensemble.leader, ensemble.followers
+def test_a_leader_without_a_majority_stops_serving(zk_ensemble: Ensemble) -> None:
+    last, others = zk_ensemble.leader, zk_ensemble.followers
     for member in others:
         member.kill()
     until(lambda: not last.status.serving)
     with pytest.raises(zabkit.NoLeaderError):
-        _ = ensemble.leader
+        _ = zk_ensemble.leader
     with pytest.raises(zabkit.EnsembleError):
         last.wait_until_serving(timeout=0.05)
     others[0].restart()
     last.wait_until_serving()
 
 
-def test_all_members_killed_at_once_come_back_with_every_write(ensemble: Ensemble, connect: Connect) -> None:
-    client = connect(ensemble.hosts)
+def test_all_members_killed_at_once_come_back_with_every_write(zk_ensemble: Ensemble, connect: Connect) -> None:
+    client = connect(zk_ensemble.hosts)
     paths = [client.create("/n-", str(i).encode(), sequence=True) for i in range(50)]
-    ensemble.kill()
-    assert {m.status.role for m in ensemble} == {Role.ENDED}
+    zk_ensemble.kill()
+    assert {m.status.role for m in zk_ensemble} == {Role.ENDED}
     with pytest.raises(zabkit.NoLeaderError, match="no member serves"):
-        _ = ensemble.leader
-    ensemble.restart()
-    again = connect(ensemble.hosts)
+        _ = zk_ensemble.leader
+    zk_ensemble.restart()
+    again = connect(zk_ensemble.hosts)
     assert [again.get(path)[0] for path in paths] == [str(i).encode() for i in range(50)]
 
 
-def test_waiting_for_a_leader_that_cannot_come_ends_with_a_reason(ensemble: Ensemble) -> None:
-    ensemble.kill()
+def test_waiting_for_a_leader_that_cannot_come_ends_with_a_reason(zk_ensemble: Ensemble) -> None:
+    zk_ensemble.kill()
     with pytest.raises(zabkit.NoLeaderError):
-        ensemble.wait_for_leader(timeout=0.05)
+        zk_ensemble.wait_for_leader(timeout=0.05)
 
 
-def test_equal_trees_have_equal_digests(ensemble: Ensemble, connect: Connect) -> None:
-    client = connect(ensemble.hosts)
+def test_equal_trees_have_equal_digests(zk_ensemble: Ensemble, connect: Connect) -> None:
+    client = connect(zk_ensemble.hosts)
     for i in range(20):
         client.create(f"/n{i}", b"x" * i)
-    for member in ensemble:
+    for member in zk_ensemble:
         connect(member.hosts).sync("/")
-    statuses = {(m.status.last_processed, m.status.tree_digest) for m in ensemble}
+    statuses = {(m.status.last_processed, m.status.tree_digest) for m in zk_ensemble}
     # Sessions opened above are transactions too, so a member may be a zxid behind; its digest then is the same.
     assert len({digest for _, digest in statuses}) == 1
 

@@ -54,21 +54,19 @@ async def test_the_loop_turns_while_it_starts() -> None:
     assert while_starting > 1
 
 
-async def test_members_are_restarted_in_a_task_group() -> None:
-    async with zabkit.Ensemble(3) as ensemble:
-        for member in ensemble:
-            await member.stop()
-        await asyncio.gather(*(asyncio.create_task(member.restart()) for member in ensemble))
-        await asyncio.gather(*(member.wait_until_serving() for member in ensemble))
+async def test_members_are_restarted_in_a_task_group(zk_ensemble: zabkit.Ensemble) -> None:
+    for member in zk_ensemble:
+        await member.stop()
+    await asyncio.gather(*(asyncio.create_task(member.restart()) for member in zk_ensemble))
+    await asyncio.gather(*(member.wait_until_serving() for member in zk_ensemble))
 
 
-async def test_waiting_in_vain_can_be_cancelled() -> None:
-    async with zabkit.Ensemble(3) as ensemble:
-        await ensemble.kill()
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(ensemble.wait_for_leader(timeout=1.0), 0.01)
-        with pytest.raises(zabkit.NoLeaderError):
-            await ensemble.wait_for_leader(timeout=0.01)
+async def test_waiting_in_vain_can_be_cancelled(zk_ensemble: zabkit.Ensemble) -> None:
+    await zk_ensemble.kill()
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(zk_ensemble.wait_for_leader(timeout=1.0), 0.01)
+    with pytest.raises(zabkit.NoLeaderError):
+        await zk_ensemble.wait_for_leader(timeout=0.01)
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing_running() -> None:

@@ -31,10 +31,10 @@ finally:
 """
 
 
-def test_an_ensemble_serves_while_python_holds_the_gil(ensemble: Ensemble) -> None:
+def test_an_ensemble_serves_while_python_holds_the_gil(zk_ensemble: Ensemble) -> None:
     """One C call keeps the GIL until another process has connected, written and been answered."""
     reader, writer = os.pipe()
-    child = subprocess.Popen([sys.executable, "-c", WRITER, ensemble.hosts, str(writer)], pass_fds=[writer])
+    child = subprocess.Popen([sys.executable, "-c", WRITER, zk_ensemble.hosts, str(writer)], pass_fds=[writer])
     os.close(writer)
     # PyDLL, unlike CDLL, calls without letting go of the GIL.
     answer = ctypes.create_string_buffer(1)
@@ -64,14 +64,14 @@ def forked(act: Callable[[], object]) -> str:
     return said
 
 
-def test_a_forked_child_that_touches_the_ensemble_gets_a_clear_error(ensemble: Ensemble) -> None:
-    leader = ensemble.leader
+def test_a_forked_child_that_touches_the_ensemble_gets_a_clear_error(zk_ensemble: Ensemble) -> None:
+    leader = zk_ensemble.leader
     for act in (
-        lambda: ensemble.leader,
+        lambda: zk_ensemble.leader,
         lambda: leader.status,
         lambda: leader.kill(),
-        lambda: ensemble.wait_for_leader(),
-        lambda: ensemble.stop(),
+        lambda: zk_ensemble.wait_for_leader(),
+        lambda: zk_ensemble.stop(),
     ):
         said = forked(act)
         assert said.startswith("ForkError: "), said
@@ -83,9 +83,9 @@ def equal(one: object, other: object) -> None:
     assert one == other
 
 
-def test_a_forked_child_may_read_where_the_servers_are(ensemble: Ensemble) -> None:
-    hosts = ensemble.hosts
-    assert forked(lambda: equal(ensemble.hosts, hosts)) == "nothing raised"
+def test_a_forked_child_may_read_where_the_servers_are(zk_ensemble: Ensemble) -> None:
+    hosts = zk_ensemble.hosts
+    assert forked(lambda: equal(zk_ensemble.hosts, hosts)) == "nothing raised"
 
 
 def test_a_forked_child_that_drops_the_ensemble_harms_nothing() -> None:
@@ -98,13 +98,13 @@ def test_a_forked_child_that_drops_the_ensemble_harms_nothing() -> None:
         holder[0].stop()
 
 
-def test_a_forked_child_may_have_an_ensemble_of_its_own(ensemble: Ensemble) -> None:
+def test_a_forked_child_may_have_an_ensemble_of_its_own(zk_ensemble: Ensemble) -> None:
     def own() -> None:
         with zabkit.Ensemble(1) as mine:
             assert mine.leader.status.serving
 
     assert forked(own) == "nothing raised"
-    assert ensemble.leader.status.serving
+    assert zk_ensemble.leader.status.serving
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,12 @@ async def test_it_works_in_async_with() -> None:
         assert server.hosts == hosts
 
 
-def test_a_write_survives_kill_and_restart(connect: Connect) -> None:
-    with zabkit.Server() as server:
-        connect(server.hosts).create("/kept", b"1")
-        server.kill()
-        assert is_refused(server.hosts)
-        server.restart()
-        assert connect(server.hosts).get("/kept")[0] == b"1"
+def test_a_write_survives_kill_and_restart(zk_server: blocking.Server, connect: Connect) -> None:
+    connect(zk_server.hosts).create("/kept", b"1")
+    zk_server.kill()
+    assert is_refused(zk_server.hosts)
+    zk_server.restart()
+    assert connect(zk_server.hosts).get("/kept")[0] == b"1"
 
 
 def test_a_zoo_cfg_is_read_as_apache_reads_it(tmp_path: Path, connect: Connect) -> None:
@@ -133,9 +132,9 @@ def test_a_value_of_two_lines_is_refused() -> None:
         blocking.Server(settings={"a": "1\nclientPort=1"}).start()
 
 
-def test_a_running_server_is_not_started_twice() -> None:
-    with zabkit.Server() as server, pytest.raises(zabkit.ClosedError, match="runs already"):
-        server.start()
+def test_a_running_server_is_not_started_twice(zk_server: blocking.Server) -> None:
+    with pytest.raises(zabkit.ClosedError, match="runs already"):
+        zk_server.start()
 
 
 def test_before_the_start_it_says_so() -> None:
