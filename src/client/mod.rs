@@ -23,6 +23,8 @@ mod replies;
 mod requests;
 mod servers;
 mod session;
+#[cfg(test)]
+mod tests;
 mod watches;
 
 pub use calls::{Call, CallError, CallId, CreateMode, ReadOp, WatchId, WriteOp};
