@@ -4,10 +4,17 @@
 //! completes awaitables ([`task`]). A thread of a server never attaches: a program that holds the GIL, or a debugger
 //! that stops every Python thread, must not cost an ensemble its leader.
 
+mod client;
+mod client_calls;
+mod client_errors;
+mod client_host;
+mod client_link;
+mod client_transport;
 mod ensemble;
 mod errors;
 mod owned;
 mod server;
+mod stat;
 mod status;
 mod task;
 
@@ -17,9 +24,13 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _zabkit {
     #[pymodule_export]
+    use super::client::ClientCore;
+    #[pymodule_export]
     use super::ensemble::EnsembleCore;
     #[pymodule_export]
     use super::server::ServerCore;
+    #[pymodule_export]
+    use super::stat::Stat;
 
     /// Sends the servers' log lines to stderr, in Apache's layout; `RUST_LOG` filters, default `info`.
     #[pyo3::pyfunction]
