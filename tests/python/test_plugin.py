@@ -235,6 +235,58 @@ def test_a_wider_scope_shares_servers_which_are_whole_again_for_each_test(run: R
     result.assert_outcomes(passed=6)
 
 
+def test_a_module_that_is_taken_up_again_has_servers_anew(run: Run) -> None:
+    module = """
+        import pytest
+        import shared
+
+        def test_one(zk_server):
+            shared.check_refused()
+            shared.last = zk_server.hosts
+
+        def test_two(zk_server):
+            shared.check_refused()
+            shared.last = zk_server.hosts
+    """
+    helper = """
+        import socket
+
+        last = None
+
+        def check_refused():
+            try:
+                assert last is None or socket.create_connection(last.split(":")) is None
+            except ConnectionRefusedError:
+                pass
+    """
+    # The first module is left for the second one and entered again.
+    order = ("test_0.py::test_one", "test_1.py::test_one", "test_0.py::test_two", "test_1.py::test_two")
+    ini = STRICT + "zabkit_scope = module\npythonpath = .\n"
+    run(module, module, ini=ini, args=order, shared=helper).assert_outcomes(passed=4)
+
+
+def test_pytest_keeps_nothing_of_a_test_that_is_over(run: Run) -> None:
+    result = run(
+        """
+        import gc, weakref
+
+        refs = []
+
+        async def test_one(zk_ensemble, zk_server):
+            refs.extend(map(weakref.ref, (zk_ensemble, zk_server)))
+
+        def test_two(zk_ensemble, zk_server):
+            refs.extend(map(weakref.ref, (zk_ensemble, zk_server)))
+
+        def test_three():
+            gc.collect()
+            assert [ref() for ref in refs] == [None] * 4
+        """,
+        ini=AUTO,
+    )
+    result.assert_outcomes(passed=3)
+
+
 def test_the_ini_option_gives_the_scope_of_all_tests(run: Run) -> None:
     module = """
         import pytest
