@@ -63,7 +63,7 @@ requirements: | $(VENV)/bin/python
 
 .PHONY: demo test test-rust loom test-python lint sim bench chaos fuzz plugin-soak interop clean
 
-demo: $(BUILT) ## three servers in one Python process, kazoo as client, the leader killed under load
+demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
 
 test: test-rust loom test-python ## cargo's tests, every order of the small locks, then Python's
@@ -85,6 +85,7 @@ lint: $(BUILT) ## formats, clippy with and without Python, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy $(filter-out examples/demo.py,$(wildcard examples/*.py))
 	$(PY) -m mypy.stubtest zabkit._zabkit --mypy-config-file pyproject.toml
 	if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; fi
 

@@ -1,13 +1,15 @@
 """ZooKeeper's coordination service without the JVM: embeddable, testable, compatible.
 
-`Ensemble` and `Server` run real ZooKeeper servers inside this process; any ZooKeeper client connects to their
-``hosts``. Both work as ``async with`` and as ``with`` (then with the blocking methods of `zabkit.blocking`).
+`Client` is a session with any ZooKeeper service, for asyncio. `Ensemble` and `Server` run real ZooKeeper servers inside
+this process; any ZooKeeper client connects to their ``hosts``. Both work as ``async with`` and as ``with`` (then with
+the blocking methods of `zabkit.blocking`).
 """
 
 import atexit as _atexit
 
 from zabkit import _zabkit, blocking
-from zabkit._zabkit import __version__
+from zabkit._zabkit import Stat, __version__
+from zabkit.client import Client
 from zabkit.ensemble import Ensemble, Member
 from zabkit.errors import (
     APIError,
@@ -70,6 +72,8 @@ from zabkit.security import (
 )
 from zabkit.server import Server
 from zabkit.status import Role, Status
+from zabkit.transaction import Transaction
+from zabkit.watching import Watch
 
 __all__ = [
     "ACL",
@@ -82,6 +86,7 @@ __all__ = [
     "AuthFailedError",
     "BadArgumentsError",
     "BadVersionError",
+    "Client",
     "ClosedError",
     "ConnectionClosedError",
     "ConnectionLossError",
@@ -122,13 +127,16 @@ __all__ = [
     "SessionExpiredError",
     "SessionMovedError",
     "StartError",
+    "Stat",
     "State",
     "Status",
     "SystemZooKeeperError",
     "ThrottledOpError",
+    "Transaction",
     "UnimplementedError",
     "UnknownCodeError",
     "UnknownSessionError",
+    "Watch",
     "WatchedEvent",
     "ZooKeeperError",
     "__version__",

@@ -1,16 +1,21 @@
 """The compiled half of `zabkit`; private. `x` blocks without the GIL, `x_async` gives a future of the running loop."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
-__all__ = ["EnsembleCore", "ServerCore", "__version__", "end_awaitables", "log_to_stderr"]
+__all__ = ["ClientCore", "EnsembleCore", "ServerCore", "Stat", "__version__", "end_awaitables", "log_to_stderr"]
 
 __version__: Final[str]
 
 # The fields of `zabkit.Status`, in order.
 _StatusTuple: TypeAlias = tuple[str, bool, int, int | None, int, int, str | None]
 _Path: TypeAlias = str | PathLike[str]
+# Permissions, scheme, id.
+_Acl: TypeAlias = tuple[int, str, str]
+# An operation of a multi or multi-read: ZooKeeper's opcode, then what the call of that name takes.
+_Op: TypeAlias = tuple[Any, ...]
 
 def end_awaitables() -> None:
     """Called at exit: waits until no thread of the awaitables is attached."""
@@ -89,3 +94,164 @@ class ServerCore:
         """End it as `kill -9` would."""
     def kill_async(self) -> asyncio.Future[None]:
         """As `kill`."""
+
+@final
+class Stat:
+    """What the servers keep of a znode beside its data, at one moment."""
+
+    __match_args__: Final = (
+        "czxid",
+        "mzxid",
+        "ctime",
+        "mtime",
+        "version",
+        "cversion",
+        "aversion",
+        "ephemeralOwner",
+        "dataLength",
+        "numChildren",
+        "pzxid",
+    )
+    def __new__(
+        cls,
+        czxid: int,
+        mzxid: int,
+        ctime: int,
+        mtime: int,
+        version: int,
+        cversion: int,
+        aversion: int,
+        ephemeralOwner: int,
+        dataLength: int,
+        numChildren: int,
+        pzxid: int,
+    ) -> Stat: ...
+    @property
+    def czxid(self) -> int:
+        """Zxid of the transaction that created it."""
+    @property
+    def mzxid(self) -> int:
+        """Zxid of the last write of its data."""
+    @property
+    def ctime(self) -> int:
+        """When it was created, in ms since 1970, by the leader's clock."""
+    @property
+    def mtime(self) -> int:
+        """When its data was written last, in ms since 1970, by the leader's clock."""
+    @property
+    def version(self) -> int:
+        """How often its data was written."""
+    @property
+    def cversion(self) -> int:
+        """How often its children changed."""
+    @property
+    def aversion(self) -> int:
+        """How often its ACL was written."""
+    @property
+    def ephemeralOwner(self) -> int:
+        """Session id of its owner, 0 if it is not ephemeral."""
+    @property
+    def dataLength(self) -> int:
+        """Length of its data in bytes."""
+    @property
+    def numChildren(self) -> int:
+        """How many children it has."""
+    @property
+    def pzxid(self) -> int:
+        """Zxid of the last change of its children."""
+    @property
+    def created(self) -> float:
+        """`ctime` in seconds."""
+    @property
+    def last_modified(self) -> float:
+        """`mtime` in seconds."""
+    @property
+    def owner_session_id(self) -> int | None:
+        """`ephemeralOwner`, None if it is not ephemeral."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class ClientCore:
+    """One session, driven by the caller's event loop; `zabkit.Client` is its public face."""
+
+    def __new__(
+        cls,
+        event_loop: asyncio.AbstractEventLoop,
+        hosts: Sequence[tuple[str, int]],
+        chroot: str,
+        timeout_ms: int,
+        read_only: bool,
+        session: tuple[int, bytes] | None,
+        auths: Sequence[tuple[str, bytes]],
+        seed: int,
+        on_event: Callable[..., object],
+        fallback: bool,
+        /,
+    ) -> ClientCore: ...
+    def start(self) -> None:
+        """Begin to connect; once, on the loop's thread."""
+    def set_hosts(self, hosts: Sequence[tuple[str, int]], /) -> None:
+        """Use these numeric addresses from the next connect on."""
+    def create(
+        self, path: str, data: bytes, acl: Sequence[_Acl] | None, flags: int, ttl_ms: int, include_stat: bool, /
+    ) -> asyncio.Future[Any]:
+        """Send Create; the path, with `include_stat` a pair of it and the `Stat`."""
+    def get(self, path: str, watch: int | None, /) -> asyncio.Future[tuple[bytes, Stat]]:
+        """Send GetData."""
+    def set(self, path: str, data: bytes, version: int, /) -> asyncio.Future[Stat]:
+        """Send SetData."""
+    def exists(self, path: str, watch: int | None, /) -> asyncio.Future[Stat | None]:
+        """Send Exists."""
+    def get_children(self, path: str, watch: int | None, include_stat: bool, /) -> asyncio.Future[Any]:
+        """Send GetChildren; the names, with `include_stat` a pair of them and the `Stat`."""
+    def delete(self, path: str, version: int, /) -> asyncio.Future[None]:
+        """Send Delete."""
+    def get_acls(self, path: str, /) -> asyncio.Future[tuple[list[_Acl], Stat]]:
+        """Send GetACL."""
+    def set_acls(self, path: str, acl: Sequence[_Acl], version: int, /) -> asyncio.Future[Stat]:
+        """Send SetACL."""
+    def add_auth(self, scheme: str, auth: bytes, /) -> asyncio.Future[None]:
+        """Send an auth packet, now and after every reconnect."""
+    def sync(self, path: str, /) -> asyncio.Future[str]:
+        """Send Sync; the path."""
+    def multi(self, ops: Sequence[_Op], /) -> asyncio.Future[list[Any]]:
+        """Send Multi; results in order, exception instances when a part failed."""
+    def multi_read(self, ops: Sequence[_Op], /) -> asyncio.Future[list[Any]]:
+        """Send MultiRead; results in order, exception instances for what failed."""
+    def add_watch(self, path: str, recursive: bool, watch: int, /) -> asyncio.Future[None]:
+        """Send AddWatch."""
+    def forget_watch(self, watch: int, /) -> None:
+        """Tell no event of this watch any more."""
+    def ephemerals(self, path: str, /) -> asyncio.Future[list[str]]:
+        """Send GetEphemerals."""
+    def children_number(self, path: str, /) -> asyncio.Future[int]:
+        """Send GetAllChildrenNumber."""
+    def who_am_i(self) -> asyncio.Future[list[tuple[str, str]]]:
+        """Send WhoAmI; pairs of scheme and id."""
+    def reconfig(
+        self, joining: str | None, leaving: str | None, new_members: str | None, from_config: int, /
+    ) -> asyncio.Future[tuple[bytes, Stat]]:
+        """Send Reconfig."""
+    def close(self) -> asyncio.Future[None]:
+        """Send CloseSession behind what is in flight."""
+    def abort(self) -> None:
+        """Close the socket now; the session lives until its timeout."""
+    @property
+    def state(self) -> str:
+        """The state told last."""
+    @property
+    def client_id(self) -> tuple[int, bytes] | None:
+        """Session id and password; None before the first connection."""
+    @property
+    def timeout_ms(self) -> int:
+        """Session timeout: negotiated, before that the wanted one."""
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """Address of the server that it is linked to."""
+    @property
+    def last_zxid(self) -> int:
+        """The newest zxid seen."""
+    @property
+    def in_flight(self) -> int:
+        """How many calls are not answered, queued ones too."""
