@@ -26,6 +26,7 @@ BUILD_SOURCES := $(RUST_SOURCES) pyproject.toml build_backend/zabkit_build.py
 DEPS := $(VENV)/.deps
 CRATES := $(VENV)/.crates
 BUILT := $(VENV)/.built
+BENCH_DEPS := $(VENV)/.bench-deps
 
 .PHONY: help
 help: ## this list
@@ -45,6 +46,10 @@ $(CRATES): Cargo.lock
 	cargo fetch $(LOCKED)
 	@touch $@
 
+$(BENCH_DEPS): requirements/bench.txt | $(DEPS)
+	$(PIP) install --quiet -r requirements/bench.txt
+	@touch $@
+
 # pip builds with what is in .venv and asks no index: the same wheel as `pip install .`, with the Python files in place.
 $(BUILT): $(BUILD_SOURCES) | $(DEPS) $(CRATES)
 	CARGO_NET_OFFLINE=true $(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
@@ -58,10 +63,13 @@ build: $(BUILT) ## the extension and the native command, in .venv (release)
 requirements: | $(VENV)/bin/python
 	$(PIP) install --quiet --upgrade -r requirements/dev.in
 	{ echo "# Pinned: made from dev.in by \`make requirements\`."; $(PIP) freeze --exclude-editable; } > requirements/dev.txt
+	$(PIP) install --quiet --upgrade -r requirements/bench.in
+	{ echo "# Pinned: made from bench.in by \`make requirements\`; the versions that the figures name."; \
+	  $(PIP) freeze --exclude-editable | grep -E '^(aiozk|kazoo|uvloop)=='; } > requirements/bench.txt
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim bench chaos fuzz plugin-soak interop clean
+.PHONY: demo test test-rust loom test-python lint sim bench bench-python chaos fuzz plugin-soak interop clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -93,8 +101,11 @@ SEEDS ?= 500
 sim: $(CRATES) ## whole ensembles from seeds, with faults; SEEDS=500
 	$(CARGO) run $(LOCKED) --release --quiet -- simulate --seeds $(SEEDS)
 
-bench: $(BUILT) ## figures beside Apache ZooKeeper (Debian's packages and ../shared/tools)
-	benches/peers.sh
+bench: $(BUILT) $(BENCH_DEPS) ## docs/performance.md: beside Apache (Debian's packages, ../shared/tools); QUICK=1, ARGS="--rows ..."
+	$(PY) benches/side_by_side.py $(ARGS)
+
+bench-python: $(BUILT) $(BENCH_DEPS) ## docs/performance.md: the Python client beside kazoo and aiozk; QUICK=1
+	$(PY) benches/python_clients.py $(ARGS)
 
 .PHONY: wheel-check
 wheel-check: ## `pip install .` into an empty environment (asks PyPI for maturin)
