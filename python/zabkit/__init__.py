@@ -8,6 +8,7 @@ the blocking methods of `zabkit.blocking`).
 import atexit as _atexit
 
 from zabkit import _zabkit, blocking
+from zabkit._logging import log_to_logging
 from zabkit._zabkit import Stat, __version__
 from zabkit.client import Client
 from zabkit.ensemble import Ensemble, Member
@@ -141,6 +142,7 @@ __all__ = [
     "ZooKeeperError",
     "__version__",
     "blocking",
+    "log_to_logging",
     "log_to_stderr",
     "make_acl",
     "make_digest_acl",

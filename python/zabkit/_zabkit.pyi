@@ -5,13 +5,26 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, Final, TypeAlias, final
 
-__all__ = ["ClientCore", "EnsembleCore", "ServerCore", "Stat", "__version__", "end_awaitables", "log_to_stderr"]
+__all__ = [
+    "ClientCore",
+    "EnsembleCore",
+    "ServerCore",
+    "Stat",
+    "__version__",
+    "end_awaitables",
+    "log_begin",
+    "log_end",
+    "log_lines",
+    "log_to_stderr",
+]
 
 __version__: Final[str]
 
 # The fields of `zabkit.Status`, in order.
 _StatusTuple: TypeAlias = tuple[str, bool, int, int | None, int, int, str | None]
 _Path: TypeAlias = str | PathLike[str]
+# Level, logger, message, file, line, thread, s since 1970, id of the server or "", lines dropped before it.
+_Line: TypeAlias = tuple[int, str, str, str, int, str, float, str, int]
 # Permissions, scheme, id.
 _Acl: TypeAlias = tuple[int, str, str]
 # An operation of a multi or multi-read: ZooKeeper's opcode, then what the call of that name takes.
@@ -19,6 +32,15 @@ _Op: TypeAlias = tuple[Any, ...]
 
 def end_awaitables() -> None:
     """Called at exit: waits until no thread of the awaitables is attached."""
+
+def log_begin(level: int, /) -> None:
+    """From now on lines of this level (Python's number) and above can be taken."""
+
+def log_end() -> None:
+    """No more lines are queued."""
+
+def log_lines(limit: int, /) -> list[_Line] | None:
+    """Wait for lines, without the GIL; None after `log_end`, when all have been taken."""
 
 def log_to_stderr() -> None:
     """Send the servers' log lines to stderr."""

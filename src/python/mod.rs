@@ -12,6 +12,7 @@ mod client_link;
 mod client_transport;
 mod ensemble;
 mod errors;
+mod logging;
 mod owned;
 mod server;
 mod stat;
@@ -36,6 +37,26 @@ mod _zabkit {
     #[pyo3::pyfunction]
     fn log_to_stderr() {
         crate::server::log::init();
+    }
+
+    /// From now on log lines of this level (Python's number) and above can be taken by `log_lines`.
+    #[pyo3::pyfunction]
+    #[pyo3(signature = (level, /))]
+    fn log_begin(level: i64) -> pyo3::PyResult<()> {
+        super::logging::begin(level)
+    }
+
+    /// Waits without the GIL for log lines, at most `limit`; None after `log_end`, when all have been taken.
+    #[pyo3::pyfunction]
+    #[pyo3(signature = (limit, /))]
+    fn log_lines(py: pyo3::Python<'_>, limit: usize) -> Option<Vec<super::logging::LineTuple>> {
+        super::logging::lines(py, limit)
+    }
+
+    /// Ends the log lines.
+    #[pyo3::pyfunction]
+    fn log_end(py: pyo3::Python<'_>) {
+        super::logging::end(py);
     }
 
     /// Called at exit: waits until no thread of the awaitables is attached.
