@@ -109,7 +109,7 @@ bench-python: $(BUILT) $(BENCH_DEPS) ## docs/performance.md: the Python client b
 	$(PY) benches/python_clients.py $(ARGS)
 
 .PHONY: wheel-check
-wheel-check: ## `pip install .` into an empty environment (asks PyPI for maturin)
+wheel-check: ## the sdist, installed into an empty environment (asks PyPI for maturin)
 	PYTHON3=$(PYTHON3) build_backend/check_wheel.sh
 
 chaos: $(BUILT) ## 100 leader kills under writes, half of them SIGKILL of processes

@@ -6,7 +6,9 @@ imports nothing of it and no event loop until a test asks for a fixture.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     import zabkit
 
-__all__ = ["zk_ensemble", "zk_server"]
+__all__ = ["zk", "zk_ensemble", "zk_server"]
 
 _MARKER = """\
 zabkit(servers=3, tick_time_ms=200, timeout=30.0, scope="function"): what zk_ensemble and zk_server start. \
@@ -37,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
+    pytest_asyncio = sys.modules.get("pytest_asyncio.plugin")
+    if pytest_asyncio and config.pluginmanager.is_registered(pytest_asyncio):
+        with contextlib.suppress(TypeError):  # Before 0.24 it knew no `loop_scope`.
+            from pytest_zabkit import _asyncio
+
+            config.pluginmanager.register(_asyncio, "zabkit-asyncio")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,3 +84,31 @@ def zk_server(request: pytest.FixtureRequest) -> Iterator[zabkit.Server | zabkit
 
     with _servers.lend(_servers.SERVER, request, request.node.stash.setdefault(_lent, {})) as server:
         yield server
+
+
+@pytest.fixture
+def zk(request: pytest.FixtureRequest) -> zabkit.Client:
+    """A connected ``zabkit.Client`` under a chroot of the test's own, in the event loop that runs the test.
+
+    It is a client of `zk_ensemble`; in a test that uses `zk_server` and no ensemble, of that. For ``async def`` tests
+    that pytest-asyncio or, on asyncio, anyio runs.
+    """
+    from pytest_zabkit import _client
+
+    client: zabkit.Client = request.getfixturevalue(_client.fixture_name(request))
+    return client
+
+
+@pytest.fixture
+def _zk_hosts(request: pytest.FixtureRequest) -> str:
+    from pytest_zabkit import _client
+
+    return _client.hosts(request)
+
+
+@pytest.fixture
+async def _zk_anyio(_zk_hosts: str) -> AsyncIterator[zabkit.Client]:
+    from pytest_zabkit import _client
+
+    async with _client.connected(_zk_hosts) as client:
+        yield client

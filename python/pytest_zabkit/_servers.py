@@ -61,7 +61,7 @@ class _Ensembles(Kind[blocking.Ensemble, zabkit.Ensemble]):
 
     def take_back(self, servers: blocking.Ensemble, lent: zabkit.Ensemble) -> None:
         if lent._core is None:
-            servers._core = None
+            servers._closed()
         elif lent._core is not servers._core:
             servers._started(lent._core)
 

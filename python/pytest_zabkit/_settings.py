@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import pytest
 
-__all__ = ["Settings", "is_asynchronous", "refuse"]
+__all__ = ["Settings", "is_asynchronous", "refused"]
 
 SCOPES = ("function", "class", "module", "session")
 
@@ -27,16 +27,18 @@ class Settings(NamedTuple):
         for marker in reversed(list(item.iter_markers("zabkit"))):
             unknown = [*map(repr, marker.args), *sorted(marker.kwargs.keys() - set(cls._fields))]
             if unknown:
-                refuse(f"@pytest.mark.zabkit takes {', '.join(f'{name}=' for name in cls._fields)}; not {unknown[0]}")
+                raise refused(
+                    f"@pytest.mark.zabkit takes {', '.join(f'{name}=' for name in cls._fields)}; not {unknown[0]}"
+                )
             given |= marker.kwargs
         if given["scope"] not in SCOPES:
-            refuse(f"zabkit: a scope is one of {', '.join(SCOPES)}; not {given['scope']!r}")
+            raise refused(f"zabkit: a scope is one of {', '.join(SCOPES)}; not {given['scope']!r}")
         return cls(**given)
 
 
-def refuse(reason: str) -> NoReturn:
-    """Fails the test with a reason that needs no traceback."""
-    pytest.fail(reason, pytrace=False)
+def refused(reason: str) -> BaseException:
+    """What fails a test with a reason that needs no traceback."""
+    return pytest.fail.Exception(reason, pytrace=False)
 
 
 def is_asynchronous(request: pytest.FixtureRequest) -> bool:
@@ -50,7 +52,7 @@ def is_asynchronous(request: pytest.FixtureRequest) -> bool:
         given = request.getfixturevalue("anyio_backend")
         backend = given if isinstance(given, str) else given[0]
     if backend != "asyncio":
-        refuse(
+        raise refused(
             f"zabkit needs asyncio, and this test runs on {backend}. With anyio, define a fixture `anyio_backend` that "
             'returns "asyncio". Without asyncio there is `with zabkit.Ensemble(3)`.'
         )

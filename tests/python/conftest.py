@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from kazoo.client import KazooClient
+from plugin_runs import Run
 
 
 @pytest.fixture
@@ -22,3 +23,9 @@ def connect() -> Iterator[Callable[[str], KazooClient]]:
             return client
 
         yield start
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Run:
+    """Runs pytest in a process of its own."""
+    return Run(pytester)

@@ -17,9 +17,10 @@ def test_blocking_{turn}(zk_ensemble):
     assert zk_ensemble.leader.status.serving
     assert len(zk_ensemble.followers) == 2
 
-async def test_asyncio_{turn}(zk_ensemble):
+async def test_asyncio_{turn}(zk, zk_ensemble):
     assert (await zk_ensemble.wait_for_leader()).status.serving
-    assert len(zk_ensemble.followers) == 2
+    await zk.create("/a", b"1")
+    assert (await zk.get("/a"))[0] == b"1"
 """
 
 # Looks after each test, and writes down at the end what it saw.
