@@ -45,7 +45,8 @@ impl Host {
             seed: 7,
         };
         let (accepted_epoch, current_epoch) = (Epoch(0), Epoch(0));
-        let boot = Boot { accepted_epoch, current_epoch, last_logged: Zxid::ZERO, recent: Vec::new() };
+        let last_logged = Zxid::ZERO;
+        let boot = Boot { accepted_epoch, current_epoch, last_logged, recent: Vec::new(), replayed: 0 };
         let mut host = Host {
             peer: QuorumPeer::new(config, boot),
             db: Database::new(DirectoryLoader::new().finish(Zxid::ZERO)),

@@ -56,8 +56,8 @@ def marks(results: Results) -> str:
             theirs = results.spread(row_key(op, style), other, "cpu_us")
             shares.append(None if ours is None or theirs is None else (ours.median, theirs.median))
         cells = ["–" if pair is None else f"{ratio(*pair)} ({pair[0] / pair[1]:.2f})" for pair in shares]
-        known = [pair for pair in shares if pair is not None]
-        met = "?" if not known else "met" if all(a <= share * b for a, b in known) else "**not met**"
+        missed = [op for op, pair in zip(OPS, shares, strict=True) if pair is not None and pair[0] > share * pair[1]]
+        met = f"**not met** by {' and '.join(missed)}" if missed else "met" if any(shares) else "?"
         mark = f"≤ {share:.2g}" if share > 1 / 4 else f"≤ 1/{1 / share:.0f}"
         lines.append(f"| {TITLES[client]} | {TITLES[other]} | {style} | {mark} | {cells[0]} | {cells[1]} | {met} |")
     return "\n".join(lines)

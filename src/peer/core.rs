@@ -67,8 +67,12 @@ pub struct Core {
     /// The disk is cutting the log: until it answers, the database holds more than the log.
     pub truncating: bool,
     pub election: Election,
-    /// Transactions logged since the last snapshot began.
+    /// Transactions logged since the last snapshot began, also those that were replayed at the start: a server that
+    /// is restarted often would never come to a snapshot by what it logs in one life.
     since_snapshot: u32,
+    /// The end of what was replayed. Until something behind it is committed, it may yet be truncated, and a snapshot
+    /// of it must not come to be.
+    replayed_to: Zxid,
     snapshot_after: u32,
     is_snapshot_running: bool,
     random: u64,
@@ -91,7 +95,8 @@ impl Core {
             recent: CommittedLog::new(boot.recent),
             uncommitted: VecDeque::new(),
             truncating: false,
-            since_snapshot: 0,
+            since_snapshot: boot.replayed,
+            replayed_to: boot.last_logged,
             snapshot_after: 0,
             is_snapshot_running: false,
             random: config.seed,
@@ -183,7 +188,8 @@ impl Core {
     /// Asks for a snapshot when enough has been logged since the last one. Called at the end of a step, when
     /// `last_committed` is what the database will show.
     pub fn snapshot_if_due(&mut self, out: &mut Effects) {
-        if self.since_snapshot <= self.snapshot_after || self.is_snapshot_running {
+        let is_settled = self.last_committed > self.replayed_to;
+        if self.since_snapshot <= self.snapshot_after || self.is_snapshot_running || !is_settled {
             return;
         }
         self.since_snapshot = 0;
@@ -212,3 +218,53 @@ impl Core {
 
 /// The id of a standalone server, as ZooKeeper has it.
 const STANDALONE_ID: ServerId = ServerId(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{ErrorTxn, SessionId, Txn, TxnBody};
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    fn proposal(counter: u32) -> Proposal {
+        let (session, zxid) = (SessionId(1), Zxid::new(Epoch(1), counter));
+        let body = TxnBody::Error(ErrorTxn { err: -101 });
+        let txn = Txn { session, cxid: 0, zxid, time_ms: 0, body, digest: None };
+        Proposal { txn: Arc::new(txn), bytes: Bytes::new() }
+    }
+
+    #[test]
+    fn what_was_replayed_counts_towards_a_snapshot_but_only_once_it_cannot_be_truncated_any_more() {
+        let config = PeerConfig {
+            my_id: Some(ServerId(1)),
+            voters: (1..=3).map(ServerId).collect(),
+            config_text: String::new(),
+            config_version: 0,
+            tick_ms: 100,
+            init_limit: 10,
+            sync_limit: 5,
+            min_session_timeout_ms: 200,
+            max_session_timeout_ms: 2000,
+            snap_count: 20,
+            seed: 7,
+        };
+        let boot = super::super::Boot {
+            accepted_epoch: Epoch(1),
+            current_epoch: Epoch(1),
+            last_logged: Zxid::new(Epoch(1), 30),
+            recent: (1..=30).map(proposal).collect(),
+            replayed: 30,
+        };
+        let mut core = Core::new(config, boot);
+        let mut out = Effects::default();
+        core.snapshot_if_due(&mut out);
+        assert!(out.disk.is_empty(), "30 that a leader may yet take back");
+
+        core.log(proposal(31), &mut out);
+        core.commit_first(&mut out);
+        out.disk.clear();
+        core.snapshot_if_due(&mut out);
+        let [DiskOp::TakeSnapshot { zxid, install: false, .. }] = out.disk[..] else { panic!("{:?}", out.disk) };
+        assert_eq!(zxid, Zxid::new(Epoch(1), 31));
+    }
+}

@@ -30,6 +30,8 @@ pub struct Boot {
     pub last_logged: Zxid,
     /// The newest logged transactions.
     pub recent: Vec<Proposal>,
+    /// How many transactions were replayed behind the snapshot.
+    pub replayed: u32,
 }
 
 /// What a server does.

@@ -146,13 +146,11 @@ fn load(config: &Config) -> Result<(Storage<RealDisk>, Database, Boot), StartErr
         current_epoch: recovered.current_epoch,
         last_logged: recovered.last_zxid,
         recent: std::mem::take(&mut loaded.recent),
+        replayed: if recovered.needs_snapshot { 0 } else { recovered.txns.try_into().unwrap_or(u32::MAX) },
     };
     let mut db = Database::new(loaded);
     db.set_super_digest(config.super_digest.clone());
-    // A server that is restarted often would never come to a snapshot by what it logs in one life; Apache takes one
-    // at each start.
-    let is_replay_long = recovered.txns > u64::from(config.snap_count / 2);
-    if recovered.needs_snapshot || is_replay_long {
+    if recovered.needs_snapshot {
         // As Apache's first snapshot: it holds the list of servers, which a server of Apache's shows as it loads it.
         if config.my_id.is_some() {
             let (text, version, now) = (config.config_text(), config.servers_version, Clock::new().now());

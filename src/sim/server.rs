@@ -109,6 +109,7 @@ impl Process {
             current_epoch: recovered.current_epoch,
             last_logged: recovered.last_zxid,
             recent: std::mem::take(&mut loaded.recent),
+            replayed: if recovered.needs_snapshot { 0 } else { recovered.txns.try_into().unwrap_or(u32::MAX) },
         };
         let mut process = Process {
             id: machine.id,
