@@ -128,8 +128,9 @@ class Client(Calls):
         `ConnectionClosedError`. A second time is nothing.
         """
         self._stop_resolving()
-        if (core := self._core) is not None and self._state is not State.CLOSED:
-            await core.close()
+        if (core := self._core) is not None:
+            if self._state not in _FINAL:
+                await core.close()
             self._on_state(State.CLOSED)
 
     async def close(self) -> None:
