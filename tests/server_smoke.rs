@@ -216,7 +216,7 @@ fn an_ensemble_removes_its_temporary_directory_and_names_what_did_not_come() {
     ensemble.kill(ServerId(1)).unwrap();
     ensemble.kill(ServerId(2)).unwrap();
     let error = ensemble.wait_for_leader(Duration::from_millis(1)).unwrap_err().to_string();
-    assert!(error.contains("no leader") && error.contains("server 2 is Ended"), "{error}");
+    assert!(error.contains("no leader") && error.contains("server 2 is ended"), "{error}");
     ensemble.kill(ServerId(1)).unwrap();
     assert!(ensemble.stop(ServerId(9)).is_err());
     ensemble.shutdown();

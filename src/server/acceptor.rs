@@ -18,15 +18,20 @@ use tokio::task::AbortHandle;
 /// How often connections that say nothing are looked for.
 const IDLE_SWEEP: Duration = Duration::from_secs(1);
 
-/// A connection for a worker; `None`: the worker ends.
-type Accepted = Option<(std::net::TcpStream, SocketAddr)>;
+/// What a worker is told.
+enum Accepted {
+    Connection(std::net::TcpStream, SocketAddr),
+    /// There is nothing to serve; a pause is asked for.
+    Wake,
+    End,
+}
 
 /// The listener's task and the workers.
 #[derive(Default)]
 pub struct Acceptor {
     accepting: Option<AbortHandle>,
     /// Ends them when dropped.
-    _workers: Workers,
+    workers: Workers,
 }
 
 /// The threads that serve connections besides the core's; they end when this is dropped, and can be joined.
@@ -56,7 +61,14 @@ impl Acceptor {
                 sweeping.connections.expire_idle(&sweeping);
             }
         });
-        Ok(Acceptor { accepting, _workers: workers })
+        Ok(Acceptor { accepting, workers })
+    }
+
+    /// Wakes the workers, so that they see that a pause is asked for.
+    pub fn wake_workers(&self) {
+        for queue in &self.workers.queues {
+            let _ = queue.send(Accepted::Wake);
+        }
     }
 
     /// No client is accepted any more.
@@ -76,8 +88,7 @@ impl Workers {
             let shared = shared.clone();
             let thread = std::thread::Builder::new().name(format!("NIOWorkerThread-{n}"));
             workers.threads.push(thread.spawn(move || {
-                let span = shared.span.clone();
-                let _entered = span.enter();
+                let _entered = shared.enter();
                 runtime.block_on(work(&shared, accepted));
             })?);
             workers.queues.push(queue);
@@ -89,7 +100,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         for queue in self.queues.drain(..) {
-            let _ = queue.send(None);
+            let _ = queue.send(Accepted::End);
         }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -113,16 +124,22 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, queues: Vec<mpsc::Un
             connection::serve(&shared, stream, peer);
         } else if let Ok(stream) = stream.into_std() {
             turn = (turn + 1) % queues.len();
-            let _ = queues[turn].send(Some((stream, peer)));
+            let _ = queues[turn].send(Accepted::Connection(stream, peer));
         }
     }
 }
 
 /// A worker's main task; with it end its runtime and all its connections.
 async fn work(shared: &Arc<Shared>, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
-    while let Some(Some((stream, peer))) = accepted.recv().await {
-        if let Ok(stream) = TcpStream::from_std(stream) {
-            connection::serve(shared, stream, peer);
+    while let Some(accepted) = accepted.recv().await {
+        match accepted {
+            Accepted::Connection(stream, peer) => {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    connection::serve(shared, stream, peer);
+                }
+            }
+            Accepted::Wake => shared.pause.point(),
+            Accepted::End => return,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::disk::{DiskQueue, Job};
 use super::election_links::{ElectionEvent, ElectionLinks};
 use super::links::Links;
 use super::shared::{Event, Shared, count};
-use super::status::StatusCell;
+use super::status::{Role, StatusCell};
 use crate::peer::io::{DbOp, DiskOp, Effects, Input, LinkOp, Note, Now};
 use crate::peer::{Outbox, PeerStatus, QuorumPeer};
 use crate::records::PeerState;
@@ -51,6 +51,8 @@ pub struct Turn {
     jobs: Vec<Job>,
     dirty: Vec<Arc<Outbox>>,
     end: Option<CoreEnd>,
+    /// Why the last role has ended, until the transition is told.
+    reason: Option<String>,
     /// What a planted bug had put off before the turn began.
     #[cfg(test)]
     late: crate::peer::faults::Late,
@@ -72,6 +74,10 @@ impl Core {
         loop {
             if let Some(end) = self.end_turn() {
                 return end;
+            }
+            if self.shared.pause.is_paused() {
+                self.acceptor.wake_workers();
+                self.shared.pause.point();
             }
             let wakeup = self.set_timer(timer.as_mut());
             tokio::select! {
@@ -122,6 +128,7 @@ impl Core {
                 Event::Input(input) => self.step(now, input),
                 Event::Inputs(inputs) => inputs.into_iter().for_each(|input| self.step(now, input)),
                 Event::Fail { code, reason } => self.end(CoreEnd::Failed { code, reason }),
+                Event::Wake => {}
                 Event::Stop => self.end(CoreEnd::Stopped),
                 Event::Kill => self.end(CoreEnd::Killed),
             }
@@ -226,7 +233,10 @@ impl Core {
         }
     }
 
-    fn note(&self, note: &Note) {
+    fn note(&mut self, note: &Note) {
+        if let Note::RoleEnded { reason } = note {
+            self.turn.reason = Some(reason.clone());
+        }
         let metrics = &self.shared.metrics;
         match note {
             Note::StateChanged { state } => {
@@ -305,6 +315,11 @@ impl Core {
         if transition(&former) != transition(&status) {
             if let Some(election) = &self.election {
                 election.set_looking(status.state == PeerState::Looking);
+            }
+            if let Some(injuries) = &self.shared.injuries {
+                let reason = self.turn.reason.take().unwrap_or_default();
+                let role = |state| Role::of(state, self.shared.config.my_id);
+                injuries.transition(role(former.state), role(status.state), &status, reason);
             }
             self.status.changed();
         }

@@ -7,12 +7,13 @@
 //!
 //! ZooKeeper: `SyncRequestProcessor`, `PurgeTxnLog`.
 
+use super::disk_faults::HostDisk;
 use super::links::{Chunk, ChunkSource};
 use super::loading::Loading;
 use super::shared::{DatabaseChunks, Event, Shared};
 use crate::peer::io::{DiskOp, Generation, Input};
 use crate::records::Zxid;
-use crate::storage::{RealDisk, SnapshotWriter, Storage, StorageError, Truncated};
+use crate::storage::{SnapshotWriter, Storage, StorageError, Truncated};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -99,11 +100,11 @@ impl DiskQueue {
 pub fn start(
     shared: Arc<Shared>,
     queue: DiskQueue,
-    storage: Storage<RealDisk>,
+    storage: Storage<HostDisk>,
 ) -> std::io::Result<JoinHandle<Option<(i32, String)>>> {
     std::thread::Builder::new().name("SyncThread".to_owned()).spawn(move || {
-        let span = shared.span.clone();
-        let _entered = span.enter();
+        let _entered = shared.enter();
+        let _ended = Ended(shared.clone());
         let mut thread = DiskThread {
             shared: &shared,
             queue: &queue,
@@ -134,6 +135,15 @@ pub fn start(
     })
 }
 
+/// Dropped when the thread has let go of everything, whichever way it ends.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.gate.disk_has_ended();
+    }
+}
+
 /// What a panic said.
 pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -156,7 +166,7 @@ struct DiskThread<'a> {
     shared: &'a Arc<Shared>,
     queue: &'a DiskQueue,
     /// `None` once closed.
-    storage: Option<Storage<RealDisk>>,
+    storage: Option<Storage<HostDisk>>,
     /// To be appended, and of which role.
     unsynced: Vec<(Zxid, Bytes)>,
     unsynced_in: Generation,
@@ -187,12 +197,12 @@ impl DiskThread<'_> {
     /// Does `operation` unless the gate is shut, which is `None`.
     fn pass<T>(
         &mut self,
-        operation: impl FnOnce(&mut Storage<RealDisk>) -> Result<T, StorageError>,
+        operation: impl FnOnce(&mut Storage<HostDisk>) -> Result<T, StorageError>,
     ) -> Result<Option<T>, Failure> {
         let Some(storage) = &mut self.storage else {
             return Ok(None);
         };
-        Ok(self.shared.gate.pass(|| operation(storage)).transpose()?)
+        Ok(self.shared.pass_disk(|| operation(storage)).transpose()?)
     }
 
     /// `None`: the thread ends.
@@ -229,7 +239,7 @@ impl DiskThread<'_> {
             }
             Job::Close => {
                 if let Some(storage) = self.storage.take() {
-                    self.shared.gate.pass(|| storage.close()).transpose()?;
+                    self.shared.pass_disk(|| storage.close()).transpose()?;
                 }
                 return Ok(None);
             }
@@ -348,8 +358,7 @@ impl DiskThread<'_> {
         };
         let (shared, queue) = (self.shared.clone(), self.queue.clone());
         let thread = std::thread::Builder::new().name("Snapshot Thread".to_owned()).spawn(move || {
-            let span = shared.span.clone();
-            let _entered = span.enter();
+            let _entered = shared.enter();
             let end = catch_unwind(AssertUnwindSafe(|| write_snapshot(&shared, writer, &mut chunks)));
             drop(chunks);
             let failure = match end {
@@ -388,7 +397,7 @@ fn finished(shared: &Shared, queue: &DiskQueue, generation: Generation, zxid: Zx
 /// Writes a periodic snapshot; false: given up, because the history was replaced or the server is killed.
 fn write_snapshot(
     shared: &Shared,
-    mut writer: SnapshotWriter<RealDisk>,
+    mut writer: SnapshotWriter<HostDisk>,
     chunks: &mut DatabaseChunks,
 ) -> Result<bool, StorageError> {
     let began = Instant::now();
@@ -406,7 +415,7 @@ fn write_snapshot(
             return Err(error);
         }
     }
-    match shared.gate.pass(|| writer.finish(digest)) {
+    match shared.pass_disk(|| writer.finish(digest)) {
         None | Some(Err(StorageError::Superseded { .. })) => Ok(false),
         Some(Err(error)) => Err(error),
         Some(Ok(path)) => {
@@ -429,7 +438,7 @@ enum Body {
 /// Writes the database's chunks, each in a short hold of its lock.
 fn write_body(
     shared: &Shared,
-    writer: &mut SnapshotWriter<RealDisk>,
+    writer: &mut SnapshotWriter<HostDisk>,
     chunks: &mut DatabaseChunks,
 ) -> Result<Body, StorageError> {
     let mut bytes = Vec::with_capacity(CHUNK_BYTES + (CHUNK_BYTES >> 2));
@@ -439,7 +448,7 @@ fn write_body(
         if chunk == Chunk::Gone {
             return Ok(Body::Gone);
         }
-        match shared.gate.pass(|| writer.write(&bytes)) {
+        match shared.pass_disk(|| writer.write(&bytes)) {
             None => return Ok(Body::Killed),
             Some(result) => result?,
         }
@@ -451,7 +460,7 @@ fn write_body(
 
 /// Writes the first snapshot of a directory that needs one before its log; at the start, without threads.
 pub fn write_first_snapshot(
-    storage: &Storage<RealDisk>,
+    storage: &Storage<HostDisk>,
     db: &mut crate::peer::Database,
     zxid: Zxid,
 ) -> Result<(), StorageError> {

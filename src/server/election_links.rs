@@ -8,14 +8,17 @@
 //!
 //! ZooKeeper: `QuorumCnxManager`.
 
+use super::net_faults::{Line, Network, Pair};
 use super::server_addr::HostPort;
+use super::shared::Event;
+use super::task;
 use crate::jute::Reader;
 use crate::records::{Initial, NOTIFICATION_BYTES_MAX, Notification, ServerId};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
@@ -27,6 +30,9 @@ const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(100);
 /// How long the smaller side waits to be connected back, and how long a connection counts as just made.
 const CONNECT_BACK: Duration = Duration::from_millis(500);
+
+/// Room for a read; a notification takes some hundred bytes.
+const READ_BYTES: usize = 1 << 10;
 
 /// What the links need to know.
 #[derive(Clone, Debug)]
@@ -59,22 +65,27 @@ pub struct ElectionLinks {
 }
 
 impl ElectionLinks {
-    /// Starts the links on the current runtime. `events` is called on it for whatever happens.
+    /// Starts the links on the current runtime. `events` is called on it for whatever happens; a panic of a task goes to
+    /// `panics`.
     pub fn start(
         config: ElectionConfig,
+        network: Network,
         listener: TcpListener,
+        panics: mpsc::UnboundedSender<Event>,
         events: impl Fn(ElectionEvent) + Send + Sync + 'static,
     ) -> ElectionLinks {
         let (inbox, internal) = mpsc::unbounded_channel();
         let manager = Manager {
             config,
+            network,
+            panics: panics.clone(),
             events: Arc::new(events),
             inbox: inbox.clone(),
             peers: BTreeMap::new(),
             looking: true,
             links_made: 0,
         };
-        tokio::spawn(manager.run(listener, internal));
+        task::spawn("the election port", &panics, manager.run(listener, internal));
         ElectionLinks { inbox }
     }
 
@@ -93,9 +104,18 @@ impl ElectionLinks {
 enum Internal {
     Send { to: ServerId, notification: Notification },
     Looking(bool),
-    Accepted { initial: Initial, stream: TcpStream },
+    Accepted { initial: Initial, accepted: Accepted },
     Dialed { server: ServerId, result: io::Result<TcpStream> },
     Closed { server: ServerId, link: u64, reason: String },
+}
+
+/// A connection whose other side has said who it is.
+struct Accepted {
+    stream: TcpStream,
+    pair: Pair,
+    line: Line,
+    /// What was read behind INITIAL.
+    rest: Vec<u8>,
 }
 
 /// The newest unsent message for a server.
@@ -115,9 +135,13 @@ impl Slot {
         self.message.lock().expect("no panic while it is held").is_none()
     }
 
+    fn newest(&self) -> Option<Vec<u8>> {
+        self.message.lock().expect("no panic while it is held").take()
+    }
+
     async fn take(&self) -> Vec<u8> {
         loop {
-            if let Some(message) = self.message.lock().expect("no panic while it is held").take() {
+            if let Some(message) = self.newest() {
                 return message;
             }
             self.filled.notified().await;
@@ -157,6 +181,8 @@ type Events = Arc<dyn Fn(ElectionEvent) + Send + Sync>;
 
 struct Manager {
     config: ElectionConfig,
+    network: Network,
+    panics: mpsc::UnboundedSender<Event>,
     events: Events,
     inbox: mpsc::UnboundedSender<Internal>,
     peers: BTreeMap<ServerId, Peer>,
@@ -188,7 +214,7 @@ impl Manager {
         match message {
             Internal::Send { to, notification } => self.on_send(to, &notification),
             Internal::Looking(looking) => self.on_looking(looking),
-            Internal::Accepted { initial, stream } => self.on_initial(&initial, stream),
+            Internal::Accepted { initial, accepted } => self.on_initial(&initial, accepted),
             Internal::Dialed { server, result } => self.on_dialed(server, result),
             Internal::Closed { server, link, reason } => self.on_closed(server, link, &reason),
         }
@@ -228,16 +254,17 @@ impl Manager {
 
     fn on_accept(&mut self, stream: TcpStream) {
         let (inbox, limit) = (self.inbox.clone(), self.config.initial_timeout);
-        tokio::spawn(async move {
-            let mut stream = stream;
-            if let Ok(Some(initial)) = timeout(limit, read_initial(&mut stream)).await {
-                let _ = inbox.send(Internal::Accepted { initial, stream });
+        let pair = self.network.accepted(&stream);
+        task::spawn("an accepted election connection", &self.panics, async move {
+            let (mut stream, mut line) = (stream, pair.line());
+            if let Ok(Some((initial, rest))) = timeout(limit, read_initial(&mut line, &mut stream)).await {
+                let _ = inbox.send(Internal::Accepted { initial, accepted: Accepted { stream, pair, line, rest } });
             }
         });
     }
 
     /// The other side has said who it is.
-    fn on_initial(&mut self, initial: &Initial, stream: TcpStream) {
+    fn on_initial(&mut self, initial: &Initial, accepted: Accepted) {
         let server = initial.server;
         let my_id = self.config.my_id;
         if server == my_id {
@@ -250,9 +277,9 @@ impl Manager {
             peer.addr = Some(addr);
         }
         if server > my_id {
-            return self.install(server, stream);
+            return self.install(server, accepted);
         }
-        drop(stream);
+        drop(accepted);
         if peer.link.as_ref().is_some_and(|link| link.made.elapsed() < CONNECT_BACK) {
             return; // Both connected at the same moment: the other side has this connection by now.
         }
@@ -273,9 +300,11 @@ impl Manager {
             return;
         };
         peer.dialing = true;
-        tokio::spawn(async move {
+        let network = self.network.clone();
+        task::spawn("a connect to an election port", &self.panics, async move {
             let timed_out = || Err(io::Error::from(io::ErrorKind::TimedOut));
-            let result = timeout(limit, connect(&addr, &initial)).await.unwrap_or_else(|_| timed_out());
+            let connecting = connect(&network, server, &addr, &initial);
+            let result = timeout(limit, connecting).await.unwrap_or_else(|_| timed_out());
             let _ = inbox.send(Internal::Dialed { server, result });
         });
     }
@@ -286,10 +315,18 @@ impl Manager {
         let peer = self.peer(server);
         peer.dialing = false;
         match result {
-            Ok(stream) if keeps => self.install(server, stream),
+            Ok(stream) if keeps => {
+                let pair = self.network.pair(server);
+                let line = pair.line();
+                self.install(server, Accepted { stream, pair, line, rest: Vec::new() });
+            }
             // It connects back; if it does not, we ask again.
-            Ok(_) if peer.link.is_none() => peer.retry_at = Some(Instant::now() + CONNECT_BACK),
-            Ok(_) => {}
+            Ok(stream) => {
+                if peer.link.is_none() {
+                    peer.retry_at = Some(Instant::now() + CONNECT_BACK);
+                }
+                self.await_close(server, stream);
+            }
             Err(error) => {
                 if looking && peer.link.is_none() {
                     peer.retry_at = Some(Instant::now() + peer.pause);
@@ -302,6 +339,21 @@ impl Manager {
                 }
             }
         }
+    }
+
+    /// The larger side closes the connection when it has read INITIAL. A reset says that nobody has read it: the server
+    /// was killed after the kernel had taken the connection, and will not connect back.
+    fn await_close(&self, server: ServerId, mut stream: TcpStream) {
+        let inbox = self.inbox.clone();
+        let pair = self.network.pair(server);
+        task::spawn("a connection to a larger server", &self.panics, async move {
+            let (mut line, mut bytes) = (pair.line(), Vec::new());
+            let Ok(end) = timeout(CONNECT_BACK, line.read(&mut stream, &mut bytes)).await else { return };
+            // If it was closed before INITIAL came, the reset is behind the end.
+            if let Some(error) = end.err().or_else(|| stream.take_error().ok().flatten()) {
+                let _ = inbox.send(Internal::Dialed { server, result: Err(error) });
+            }
+        });
     }
 
     fn on_retry(&mut self) {
@@ -317,13 +369,13 @@ impl Manager {
         }
     }
 
-    /// From now on `stream` is the connection with `server`; an older one is dropped.
-    fn install(&mut self, server: ServerId, stream: TcpStream) {
+    /// From now on this is the connection with `server`; an older one is dropped.
+    fn install(&mut self, server: ServerId, Accepted { stream, pair, line, rest }: Accepted) {
         let _ = stream.set_nodelay(true);
         let (read, write) = stream.into_split();
         self.links_made += 1;
         let number = self.links_made;
-        let (inbox, events) = (self.inbox.clone(), self.events.clone());
+        let (inbox, events, panics) = (self.inbox.clone(), self.events.clone(), self.panics.clone());
         let peer = self.peer(server);
         if let (true, Some(last)) = (peer.slot.is_empty(), &peer.last) {
             peer.slot.put(last.clone());
@@ -333,17 +385,20 @@ impl Manager {
         (events)(ElectionEvent::Link { server, up: true });
 
         let closed = inbox.clone();
-        let reader = tokio::spawn(async move {
-            let reason = receive(read, server, &events).await.err().map_or_else(String::new, |error| error.to_string());
+        let reader = task::spawn("an election link", &panics, async move {
+            let reason = receive(read, line, rest, server, &events)
+                .await
+                .err()
+                .map_or_else(String::new, |error| error.to_string());
             let _ = closed.send(Internal::Closed { server, link: number, reason });
         });
         let slot = peer.slot.clone();
-        let writer = tokio::spawn(async move {
-            let reason = transmit(write, &slot).await.to_string();
+        let writer = task::spawn("an election link", &panics, async move {
+            let reason = transmit(write, &slot, &pair).await.to_string();
             let _ = inbox.send(Internal::Closed { server, link: number, reason });
         });
         let made = Instant::now();
-        peer.link = Some(Link { number, made, reader: reader.abort_handle(), writer: writer.abort_handle() });
+        peer.link = Some(Link { number, made, reader, writer });
     }
 
     fn on_closed(&mut self, server: ServerId, link: u64, reason: &str) {
@@ -362,56 +417,68 @@ impl Manager {
 }
 
 /// Connects and says who we are, in one write: Apache's servers read INITIAL in one read.
-async fn connect(addr: &HostPort, initial: &Initial) -> io::Result<TcpStream> {
-    let mut stream = match addr.literal() {
-        Some(addr) => TcpStream::connect(addr).await?,
-        None => TcpStream::connect((addr.host.as_str(), addr.port)).await?,
-    };
+async fn connect(network: &Network, server: ServerId, addr: &HostPort, initial: &Initial) -> io::Result<TcpStream> {
+    let mut stream = network.connect(server, addr).await?;
     let mut bytes = Vec::new();
     initial.write(&mut bytes);
     stream.write_all(&bytes).await?;
     Ok(stream)
 }
 
-/// INITIAL; `None` if the connection ends before it or says something else. Reads not a byte more: what follows
-/// belongs to the link.
-async fn read_initial(stream: &mut TcpStream) -> Option<Initial> {
+/// INITIAL and what was read behind it; `None` if the connection ends before it or says something else.
+async fn read_initial(line: &mut Line, stream: &mut (impl AsyncRead + Unpin)) -> Option<(Initial, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
-        bytes.push(stream.read_u8().await.ok()?);
-        match Initial::take(&mut Reader::new(&bytes)) {
-            Ok(Some(initial)) => return Some(initial),
-            Ok(None) => {}
-            Err(_) => return None,
+        bytes.reserve(READ_BYTES);
+        if line.read(stream, &mut bytes).await.ok()? == 0 {
+            return None;
+        }
+        let mut from = Reader::new(&bytes);
+        if let Some(initial) = Initial::take(&mut from).ok()? {
+            return Some((initial, from.rest().to_vec()));
         }
     }
 }
 
-/// Hands on what the other side says until the connection ends.
-async fn receive(mut read: OwnedReadHalf, from: ServerId, events: &Events) -> io::Result<()> {
-    let mut message = Vec::new();
+/// Hands on what the other side says until the connection ends; `bytes` have been read already.
+async fn receive(
+    mut read: OwnedReadHalf,
+    mut line: Line,
+    mut bytes: Vec<u8>,
+    from: ServerId,
+    events: &Events,
+) -> io::Result<()> {
     loop {
-        let length = usize::try_from(read.read_i32().await?).unwrap_or(0);
-        if length == 0 || length > NOTIFICATION_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("invalid message length {length}")));
+        while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+            let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+            if length == 0 || length > NOTIFICATION_BYTES_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("invalid message length {length}")));
+            }
+            // Room is made for what is really there, not for the length that is told.
+            let Some(message) = rest.get(..length) else { break };
+            match Notification::decode(message) {
+                Ok(notification) => events(ElectionEvent::Message { from, notification }),
+                Err(error) => {
+                    tracing::warn!("skipping a notification of server {from} that is no notification: {error}");
+                }
+            }
+            bytes.drain(..4 + length);
         }
-        // Grows with what is really there, not with the length that is told.
-        message.clear();
-        (&mut read).take(length as u64).read_to_end(&mut message).await?;
-        if message.len() < length {
+        bytes.reserve(READ_BYTES);
+        if line.read(&mut read, &mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match Notification::decode(&message) {
-            Ok(notification) => events(ElectionEvent::Message { from, notification }),
-            Err(error) => tracing::warn!("skipping a notification of server {from} that is no notification: {error}"),
         }
     }
 }
 
 /// Writes the newest message, whenever there is one; ends with the error.
-async fn transmit(mut write: OwnedWriteHalf, slot: &Slot) -> io::Error {
+async fn transmit(mut write: OwnedWriteHalf, slot: &Slot, pair: &Pair) -> io::Error {
     loop {
-        let message = slot.take().await;
+        let mut message = slot.take().await;
+        if pair.is_cut() {
+            pair.open().await;
+            message = slot.newest().unwrap_or(message);
+        }
         if let Err(error) = write.write_all(&message).await {
             return error;
         }
@@ -422,6 +489,7 @@ async fn transmit(mut write: OwnedWriteHalf, slot: &Slot) -> io::Error {
 mod tests {
     use super::*;
     use crate::records::{NotificationForm, PeerState, Zxid};
+    use tokio::io::AsyncReadExt;
 
     /// A server's election port with what happened on it.
     struct Port {
@@ -470,18 +538,36 @@ mod tests {
         (listeners, servers)
     }
 
-    fn start(id: i64, listener: TcpListener, servers: &BTreeMap<ServerId, HostPort>) -> Port {
-        let (sender, events) = mpsc::unbounded_channel();
-        let config = ElectionConfig {
+    fn config(id: i64, servers: &BTreeMap<ServerId, HostPort>) -> ElectionConfig {
+        ElectionConfig {
             my_id: ServerId(id),
             servers: servers.clone(),
             connect_timeout: Duration::from_secs(5),
             initial_timeout: Duration::from_secs(5),
-        };
-        let links = ElectionLinks::start(config, listener, move |event| {
+        }
+    }
+
+    fn start(id: i64, listener: TcpListener, servers: &BTreeMap<ServerId, HostPort>) -> Port {
+        let (sender, events) = mpsc::unbounded_channel();
+        let config = config(id, servers);
+        let (panics, _) = mpsc::unbounded_channel();
+        let links = ElectionLinks::start(config, Network::default(), listener, panics, move |event| {
             let _ = sender.send(event);
         });
         Port { links, events }
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_link_is_told() {
+        let (mut listeners, servers) = listeners(2).await;
+        let (_second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
+        let config = config(1, &servers);
+        let (panics, mut told) = mpsc::unbounded_channel();
+        let _links = ElectionLinks::start(config, Network::default(), first, panics, |event| panic!("{event:?}"));
+        let initial = Initial { server: ServerId(2), addresses: None };
+        let _link = connect(&Network::default(), ServerId(1), &servers[&ServerId(1)], &initial).await.unwrap();
+        let Some(Event::Fail { reason, .. }) = told.recv().await else { panic!("something else was told") };
+        assert!(reason.starts_with("the election port has panicked: Link"), "{reason}");
     }
 
     #[tokio::test]
@@ -510,11 +596,12 @@ mod tests {
         let told = servers.insert(ServerId(1), HostPort::new("127.0.0.1", 1)).unwrap();
         let mut port = start(2, second, &servers);
         let initial = Initial { server: ServerId(1), addresses: Some(vec![told.to_string()]) };
-        let mut mine = connect(&servers[&ServerId(2)], &initial).await.unwrap();
+        let mut mine = connect(&Network::default(), ServerId(2), &servers[&ServerId(2)], &initial).await.unwrap();
         assert_eq!(mine.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 
         let (mut back, _) = first.accept().await.unwrap();
-        assert_eq!(read_initial(&mut back).await.unwrap().server, ServerId(2));
+        let (initial, rest) = read_initial(&mut Line::default(), &mut back).await.unwrap();
+        assert_eq!((initial.server, rest.len()), (ServerId(2), 0));
         assert_eq!(port.link_news().await, (1, true));
         let mut bytes = Vec::new();
         vote(7).write(&mut bytes);
@@ -537,13 +624,28 @@ mod tests {
         while first.link_news().await != (2, true) {} // Retries may have been refused before.
     }
 
+    /// The larger server was killed when the kernel had taken the connection for it already.
+    #[tokio::test]
+    async fn a_dial_that_nobody_has_read_is_told_as_a_closed_link() {
+        let (mut listeners, servers) = listeners(2).await;
+        let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
+        let mut first = start(1, first, &servers);
+        first.links.send(ServerId(2), vote(1));
+        let (taken, _) = second.accept().await.unwrap();
+        drop(second);
+        taken.peek(&mut [0]).await.unwrap(); // INITIAL is there; closing now is a reset.
+        drop(taken);
+        let told = timeout(CONNECT_BACK / 2, first.link_news()).await.expect("it was not noticed at once");
+        assert_eq!(told, (2, false));
+    }
+
     #[tokio::test]
     async fn a_broken_connection_is_told_and_the_last_message_is_sent_again_on_the_next() {
         let (mut listeners, servers) = listeners(2).await;
         let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
         let mut first = start(1, first, &servers);
         let initial = Initial { server: ServerId(2), addresses: None };
-        let mut link = connect(&servers[&ServerId(1)], &initial).await.unwrap();
+        let mut link = connect(&Network::default(), ServerId(1), &servers[&ServerId(1)], &initial).await.unwrap();
         assert_eq!(first.link_news().await, (2, true));
         first.links.send(ServerId(2), vote(5));
         let length = link.read_i32().await.unwrap();
@@ -562,7 +664,7 @@ mod tests {
         let (mut listeners, servers) = listeners(2).await;
         let mut first = start(1, listeners.remove(0), &servers);
         let initial = Initial { server: ServerId(2), addresses: None };
-        let mut link = connect(&servers[&ServerId(1)], &initial).await.unwrap();
+        let mut link = connect(&Network::default(), ServerId(1), &servers[&ServerId(1)], &initial).await.unwrap();
         assert_eq!(first.link_news().await, (2, true));
         link.write_all(&[0, 0, 0, 3, 9, 9, 9]).await.unwrap();
         let mut bytes = Vec::new();

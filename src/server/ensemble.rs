@@ -3,18 +3,29 @@
 //! Each member's ports are reserved for the life of the ensemble, so they are known before anybody is told of them, a
 //! member that is down refuses connections, and nobody else takes its port meanwhile.
 
+use super::disk_faults::DiskFaults;
+use super::injuries::Injuries;
+use super::journal::{Journal, LogLine, Transition};
 use super::listen::{Listeners, Reserved};
+use super::log;
+use super::net_faults::{NetFaults, Slow};
 use super::server_addr::{HostPort, PeerType, ServerAddr};
 use super::status::Signal;
+use super::temporary::TemporaryDir;
 use super::{Config, Exit, Role, Server, StartError, Status, Whitelist};
 use crate::records::{Epoch, ServerId, Zxid};
-use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How long members that survive a killed leader may take to notice it before [`Ensemble::kill`] returns all the same.
+const NOTICE_LIMIT: Duration = Duration::from_secs(1);
+/// How long [`Ensemble::shutdown`] gives the members for a clean end before it kills them.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What an ensemble is to be. The defaults are for tests on a busy machine: quick, but not nervous.
 #[derive(Clone, Debug)]
@@ -59,10 +70,13 @@ pub enum EnsembleError {
     Unknown(ServerId),
     #[error("server {id} cannot be started: {source}")]
     Start { id: ServerId, source: StartError },
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Refused(String),
     #[error("the ensemble was shut down")]
     ShutDown,
     /// What was waited for did not come in time.
-    #[error("no {what} after {waited:?}; {status}")]
+    #[error("no {what} within {} s; {status}", .waited.as_secs_f64())]
     TimedOut { what: String, waited: Duration, status: String },
 }
 
@@ -70,11 +84,18 @@ pub enum EnsembleError {
 pub struct Ensemble {
     config: EnsembleConfig,
     dir: PathBuf,
+    /// `dir`, if it goes at the end.
+    temporary: Option<TemporaryDir>,
     ports: BTreeMap<ServerId, MemberPorts>,
     members: Mutex<BTreeMap<ServerId, Arc<Server>>>,
     /// Set by [`Ensemble::shutdown`]; the members are kept for their last status.
     is_shut: Mutex<bool>,
+    /// Whoever still waits for something waits in vain.
+    is_ending: AtomicBool,
     signal: Arc<Signal>,
+    net: Arc<NetFaults>,
+    disks: BTreeMap<ServerId, Arc<DiskFaults>>,
+    journal: Arc<Journal>,
 }
 
 struct MemberPorts {
@@ -86,6 +107,7 @@ struct MemberPorts {
 impl Ensemble {
     /// Starts all members; the election goes on.
     pub fn start(config: EnsembleConfig) -> Result<Ensemble, StartError> {
+        log::install();
         let reserve = |what: &'static str| {
             Reserved::new().map_err(|source| StartError::Bind { what, addr: "127.0.0.1:0".to_owned(), source })
         };
@@ -94,12 +116,17 @@ impl Ensemble {
             let (client, quorum, election) = (reserve("client")?, reserve("quorum")?, reserve("election")?);
             ports.insert(ServerId(id as i64), MemberPorts { client, quorum, election });
         }
-        let dir = match &config.dir {
-            Some(dir) => dir.clone(),
-            None => std::env::temp_dir().join(format!("zabkit-{:016x}", RandomState::new().hash_one(0))),
+        let temporary = match &config.dir {
+            Some(_) => None,
+            None => Some(TemporaryDir::new().map_err(StartError::Temporary)?),
         };
+        let dir =
+            config.dir.as_deref().or(temporary.as_ref().map(TemporaryDir::path)).unwrap_or(Path::new("")).to_owned();
+        let disks = ports.keys().map(|&id| (id, Arc::default())).collect();
         let (members, is_shut, signal) = Default::default();
-        let ensemble = Ensemble { config, dir, ports, members, is_shut, signal };
+        let (net, journal, is_ending) = Default::default();
+        let ensemble =
+            Ensemble { config, dir, temporary, ports, members, is_shut, is_ending, signal, net, disks, journal };
         for &id in ensemble.ports.keys() {
             let server = ensemble.start_member(id)?;
             ensemble.lock().insert(id, server);
@@ -142,12 +169,20 @@ impl Ensemble {
         })
     }
 
-    /// The member that serves as leader of the newest epoch.
+    /// The member that serves as leader of the newest epoch. One that is paused, or cut off from a majority, does not
+    /// count, though it may believe in itself for a while.
     pub fn leader(&self) -> Option<ServerId> {
         let all = self.ids().into_iter().map(|id| (id, self.status(id)));
-        let leaders =
-            all.filter(|(_, status)| status.serving && matches!(status.role, Role::Leading | Role::Standalone));
+        let leaders = all.filter(|(id, status)| {
+            let leads = status.serving && matches!(status.role, Role::Leading | Role::Standalone);
+            leads && !self.is_paused(*id) && self.reaches_majority(*id)
+        });
         leaders.max_by_key(|(_, status)| status.epoch).map(|(id, _)| id)
+    }
+
+    fn reaches_majority(&self, id: ServerId) -> bool {
+        2 * self.ids().into_iter().filter(|&other| other == id || !self.net.is_cut(id, other)).count()
+            > self.ports.len()
     }
 
     /// Blocks until there is a leader that serves.
@@ -174,6 +209,9 @@ impl Ensemble {
             if let Some(value) = condition() {
                 return Ok(value);
             }
+            if self.is_ending.load(Ordering::Acquire) {
+                return Err(EnsembleError::ShutDown);
+            }
             if !self.signal.wait(seen, deadline) {
                 let status = self.describe();
                 return Err(EnsembleError::TimedOut { what: what.to_owned(), waited: timeout, status });
@@ -187,10 +225,116 @@ impl Ensemble {
         Ok(())
     }
 
-    /// As `kill -9`: from the return on it writes, syncs and sends nothing.
+    /// As `kill -9`: from the return on it writes, syncs and sends nothing. If it was a leader, the members that can
+    /// notice it do not follow it any more, so that their clients find their connections closed (waited for at most
+    /// [`NOTICE_LIMIT`]).
     pub fn kill(&self, id: ServerId) -> Result<(), EnsembleError> {
         self.member(id)?.kill();
+        let follows = |other: &ServerId| {
+            let can_notice = *other != id && !self.is_paused(*other) && !self.net.is_cut(id, *other);
+            can_notice && self.status(*other).leader == Some(id)
+        };
+        let have_noticed = || (!self.ids().iter().any(follows)).then_some(());
+        let _ = self.wait_for("notice of a kill", NOTICE_LIMIT, have_noticed);
         Ok(())
+    }
+
+    /// As SIGSTOP does to a process: nothing of the member runs, its sockets stay open. Killing, stopping or restarting
+    /// it works as ever.
+    pub fn pause(&self, id: ServerId) -> Result<(), EnsembleError> {
+        if self.member(id)?.pause() {
+            self.signal.raise(); // Whoever waits for a leader looks again.
+            return Ok(());
+        }
+        Err(EnsembleError::Refused(format!("server {id} has not come to a stop; it stops when what it does is done")))
+    }
+
+    /// As SIGCONT.
+    pub fn resume(&self, id: ServerId) -> Result<(), EnsembleError> {
+        self.member(id)?.resume();
+        self.signal.raise();
+        Ok(())
+    }
+
+    pub fn is_paused(&self, id: ServerId) -> bool {
+        self.member(id).is_ok_and(|server| server.is_paused())
+    }
+
+    /// From now on no byte passes between these groups of servers, as behind a broken switch: connections stay open
+    /// and silent. A server in no group is cut off from all. It replaces a former partition. Clients reach everybody.
+    pub fn partition(&self, groups: &[BTreeSet<ServerId>]) -> Result<(), EnsembleError> {
+        let mut seen = BTreeSet::new();
+        for &id in groups.iter().flatten() {
+            self.known(id)?;
+            if !seen.insert(id) {
+                return Err(EnsembleError::Refused(format!("server {id} is in two groups of the partition")));
+            }
+        }
+        if groups.iter().all(BTreeSet::is_empty) {
+            return Err(EnsembleError::Refused("a partition has at least one group with a server in it".to_owned()));
+        }
+        self.net.partition(groups);
+        self.signal.raise();
+        Ok(())
+    }
+
+    /// The network is as good as new: no partition, no slow link. What waited flows.
+    pub fn heal(&self) {
+        self.net.heal();
+        self.signal.raise();
+    }
+
+    /// Packets from `from` to `to` take `latency` longer from now on, in their order and as many at once as ever; of
+    /// each 1448 bytes a share of `loss` is lost at each try, which shows as TCP shows it: what follows is late by a
+    /// retransmission (200 ms and a round trip, doubling). Zeros take it back.
+    pub fn slow_link(&self, from: ServerId, to: ServerId, latency: Duration, loss: f64) -> Result<(), EnsembleError> {
+        self.known(from)?;
+        self.known(to)?;
+        if from == to {
+            return Err(EnsembleError::Refused(format!("server {from} has no link to itself")));
+        }
+        if !(0.0..1.0).contains(&loss) {
+            let reason = format!("loss is a share of the packets from 0 to below 1, not {loss}; partition() loses all");
+            return Err(EnsembleError::Refused(reason));
+        }
+        self.net.slow(from, to, Slow { latency, loss });
+        Ok(())
+    }
+
+    /// From now on the member's disk takes nothing any more: a server that writes says so and ends by itself.
+    pub fn fill_disk(&self, id: ServerId) -> Result<(), EnsembleError> {
+        self.disk(id)?.fill(true);
+        Ok(())
+    }
+
+    /// There is room again; a server that has ended must be restarted.
+    pub fn free_disk(&self, id: ServerId) -> Result<(), EnsembleError> {
+        self.disk(id)?.fill(false);
+        Ok(())
+    }
+
+    /// From now on each sync of the member's disk takes so much longer; zero takes it back.
+    pub fn slow_disk(&self, id: ServerId, delay: Duration) -> Result<(), EnsembleError> {
+        self.disk(id)?.slow(delay);
+        Ok(())
+    }
+
+    /// The newest lines of the logs of all members, or of one, oldest first.
+    pub fn logs(&self, id: Option<ServerId>) -> Vec<LogLine> {
+        self.journal.lines(id)
+    }
+
+    /// The newest transitions of all members, oldest first.
+    pub fn transitions(&self) -> Vec<Transition> {
+        self.journal.transitions()
+    }
+
+    fn known(&self, id: ServerId) -> Result<(), EnsembleError> {
+        self.disk(id).map(|_| ())
+    }
+
+    pub(super) fn disk(&self, id: ServerId) -> Result<&DiskFaults, EnsembleError> {
+        self.disks.get(&id).map(|disk| &**disk).ok_or(EnsembleError::Unknown(id))
     }
 
     /// Starts a member again, on the same ports and directory; one that runs is stopped first.
@@ -212,18 +356,26 @@ impl Ensemble {
         (server.status().role == Role::Ended).then(|| server.wait())
     }
 
-    /// Ends all members, and removes the directory if it is a temporary one. A second call does nothing.
+    /// Ends all members cleanly, one that does not end within [`STOP_LIMIT`] by killing it, and removes the directory if
+    /// it is a temporary one. Whatever was done to them is undone first. A second call does nothing.
     pub fn shutdown(&self) {
         let mut is_shut = self.is_shut.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *is_shut, true) {
             return;
         }
+        self.is_ending.store(true, Ordering::Release);
+        self.net.heal();
+        self.disks.values().for_each(|disk| disk.heal());
         let members: Vec<Arc<Server>> = self.lock().values().cloned().collect();
+        members.iter().for_each(|server| server.begin_stop());
+        let deadline = Instant::now() + STOP_LIMIT;
         for server in members {
-            server.kill();
+            if !server.wait_end(deadline) {
+                server.kill();
+            }
         }
-        if self.config.dir.is_none()
-            && let Err(error) = std::fs::remove_dir_all(&self.dir)
+        if let Some(dir) = &self.temporary
+            && let Err(error) = dir.remove()
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!("{} cannot be removed: {error}", self.dir.display());
@@ -241,9 +393,13 @@ impl Ensemble {
     fn describe(&self) -> String {
         let one = |id| {
             let Status { role, serving, epoch, failure, .. } = self.status(id);
+            let state = match (self.is_paused(id), serving) {
+                (true, _) => ", paused",
+                (false, true) => ", serving",
+                (false, false) => "",
+            };
             let failure = failure.map_or_else(String::new, |reason| format!(" ({reason})"));
-            let serving = if serving { ", serving" } else { "" };
-            format!("server {id} is {role:?} in epoch {epoch}{serving}{failure}")
+            format!("server {id} is {role} in epoch {epoch}{state}{failure}")
         };
         self.ids().into_iter().map(one).collect::<Vec<_>>().join("; ")
     }
@@ -275,7 +431,9 @@ impl Ensemble {
             listeners.election = Some(listen("election", &ports.election)?);
             listeners.quorum = Some(listen("quorum", &ports.quorum)?);
         }
-        Server::start_with_signal(config, listeners, self.signal.clone()).map(Arc::new)
+        let (net, journal, disk) = (self.net.clone(), self.journal.clone(), self.disks[&id].clone());
+        let injuries = Injuries { id, net, disk, journal };
+        Server::start_member(config, listeners, self.signal.clone(), injuries).map(Arc::new)
     }
 }
 

@@ -8,7 +8,10 @@
 //! ZooKeeper: `LearnerHandler`, `Learner` (their threads and streams).
 
 use super::gate::Gate;
+use super::net_faults::{Line, Network, Pair};
 use super::server_addr::HostPort;
+use super::shared::Event;
+use super::task;
 use crate::jute::{DecodeError, Reader, write_string};
 use crate::peer::io::{Input, LinkId};
 use crate::records::{QuorumPacket, SNAPSHOT_SIGNATURE, ServerId, SnapshotDecoder, SnapshotItem, TXN_BYTES_MAX};
@@ -17,10 +20,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 /// Bytes that may wait for a peer that does not read.
@@ -52,9 +54,6 @@ pub enum Chunk {
     Gone,
 }
 
-/// Where the links' inputs go.
-pub type Sink = Arc<dyn Fn(Input) + Send + Sync>;
-
 /// All links of a server.
 pub struct Links {
     shared: Arc<Shared>,
@@ -67,14 +66,17 @@ pub struct Links {
 struct Shared {
     links: Mutex<BTreeMap<LinkId, Arc<Link>>>,
     last_id: AtomicU64,
-    sink: Sink,
+    /// Where the links' inputs go, and panics of their tasks.
+    events: mpsc::UnboundedSender<Event>,
     gate: Arc<Gate>,
+    network: Network,
     /// [`LINK_BYTES_MAX`]
     bytes_max: usize,
 }
 
 struct Link {
     id: LinkId,
+    pair: Pair,
     write: OwnedWriteHalf,
     out: Mutex<Out>,
     /// Its task has ended.
@@ -105,12 +107,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Links {
-    pub fn new(sink: Sink, gate: Arc<Gate>) -> Links {
-        Links::with_limit(sink, gate, LINK_BYTES_MAX)
+    pub fn new(events: mpsc::UnboundedSender<Event>, gate: Arc<Gate>, network: Network) -> Links {
+        Links::with_limit(events, gate, network, LINK_BYTES_MAX)
     }
 
-    fn with_limit(sink: Sink, gate: Arc<Gate>, bytes_max: usize) -> Links {
-        let shared = Shared { links: Mutex::default(), last_id: AtomicU64::new(0), sink, gate, bytes_max };
+    fn with_limit(events: mpsc::UnboundedSender<Event>, gate: Arc<Gate>, network: Network, bytes_max: usize) -> Links {
+        let (links, last_id) = Default::default();
+        let shared = Shared { links, last_id, events, gate, network, bytes_max };
         Links { shared: Arc::new(shared), known: Vec::new(), dirty: Vec::new() }
     }
 
@@ -120,12 +123,13 @@ impl Links {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let shared = self.shared.clone();
-        tokio::spawn(async move {
+        task::spawn("the quorum port", &self.shared.events, async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
-                        let link = shared.add(stream, false);
-                        (shared.sink)(Input::LearnerLinkUp { link });
+                        let pair = shared.network.accepted(&stream);
+                        let link = shared.add(stream, pair, false);
+                        shared.input(Input::LearnerLinkUp { link });
                     }
                     // Out of file descriptors, or the other side has gone.
                     Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -138,16 +142,15 @@ impl Links {
     /// Connects to the leader's quorum port.
     pub fn connect(&self, leader: ServerId, addr: Option<HostPort>) {
         let shared = self.shared.clone();
-        tokio::spawn(async move {
+        task::spawn("a connect to the leader", &self.shared.events, async move {
             let result = match addr {
-                Some(addr) => match addr.literal() {
-                    Some(addr) => TcpStream::connect(addr).await,
-                    None => TcpStream::connect((addr.host.as_str(), addr.port)).await,
-                },
+                Some(addr) => shared.network.connect(leader, &addr).await,
                 None => Err(io::ErrorKind::AddrNotAvailable.into()),
             };
-            (shared.sink)(match result {
-                Ok(stream) => Input::LeaderLinkUp { link: shared.add(stream, true), leader },
+            shared.input(match result {
+                Ok(stream) => {
+                    Input::LeaderLinkUp { link: shared.add(stream, shared.network.pair(leader), true), leader }
+                }
                 Err(_) => Input::LeaderLinkFailed { leader },
             });
         });
@@ -216,30 +219,35 @@ enum Progress {
 }
 
 impl Shared {
+    fn input(&self, input: Input) {
+        let _ = self.events.send(Event::Input(input));
+    }
+
     /// Registers a connection and starts its task.
-    fn add(self: &Arc<Self>, stream: TcpStream, from_leader: bool) -> LinkId {
+    fn add(self: &Arc<Self>, stream: TcpStream, pair: Pair, from_leader: bool) -> LinkId {
         let _ = stream.set_nodelay(true);
         let id = LinkId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);
         let (read, write) = stream.into_split();
         let is_gone = AtomicBool::new(false);
-        let link = Arc::new(Link { id, write, out: Mutex::default(), is_gone, wake: Notify::new() });
+        let line = pair.line();
+        let link = Arc::new(Link { id, pair, write, out: Mutex::default(), is_gone, wake: Notify::new() });
         lock(&self.links).insert(id, link.clone());
         let shared = self.clone();
-        tokio::spawn(async move {
-            let end = shared.serve(&link, read, from_leader).await;
+        task::spawn("a link between servers", &self.events, async move {
+            let end = shared.serve(&link, line, read, from_leader).await;
             lock(&shared.links).remove(&id);
             link.is_gone.store(true, Ordering::Relaxed);
             // The core may still know the link: its socket is closed now all the same.
             let _ = socket2::SockRef::from(link.write.as_ref()).shutdown(std::net::Shutdown::Both);
             if let Err(error) = end {
-                (shared.sink)(Input::LinkDown { link: id, reason: error.to_string() });
+                shared.input(Input::LinkDown { link: id, reason: error.to_string() });
             }
         });
         id
     }
 
     /// Reads packets, and writes what the core could not, until the link ends; `Ok`: the core has closed it.
-    async fn serve(&self, link: &Link, mut read: OwnedReadHalf, from_leader: bool) -> io::Result<()> {
+    async fn serve(&self, link: &Link, mut line: Line, mut read: OwnedReadHalf, from_leader: bool) -> io::Result<()> {
         let mut decoder = Decoder::new(from_leader);
         let mut close_at = None;
         loop {
@@ -253,19 +261,21 @@ impl Shared {
                 }
                 out.closing || out.snapshot.is_some() || out.written < out.bytes.len()
             };
+            let is_cut = link.pair.is_cut();
             decoder.bytes.reserve(READ_BYTES_MIN);
             tokio::select! {
-                n = read.read_buf(&mut decoder.bytes) => {
+                n = line.read(&mut read, &mut decoder.bytes) => {
                     if n? == 0 {
                         let closed = "the other side has closed the connection";
                         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed));
                     }
-                    let end = decoder.decode(link.id, &mut |input| (self.sink)(input));
+                    let end = decoder.decode(link.id, &mut |input| self.input(input));
                     end.map_err(|error| {
                         io::Error::new(io::ErrorKind::InvalidData, format!("the stream cannot be understood: {error}"))
                     })?;
                 }
-                ready = link.write.writable(), if is_blocked => {
+                () = link.pair.open(), if is_cut => {}
+                ready = link.write.writable(), if is_blocked && !is_cut => {
                     ready?;
                     if let Progress::Closed = self.write_some(link)? {
                         return Ok(());
@@ -289,7 +299,9 @@ impl Shared {
         }
         while out.written < out.bytes.len() {
             let rest = &out.bytes[out.written..];
-            let n = match self.gate.pass(|| link.write.try_write(rest)) {
+            let write =
+                || if link.pair.is_cut() { Err(io::ErrorKind::WouldBlock.into()) } else { link.write.try_write(rest) };
+            let n = match self.gate.pass(write) {
                 None => return Ok(Progress::Closed),
                 Some(Ok(n)) => n,
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -436,7 +448,7 @@ mod tests {
     use super::*;
     use crate::jute::Record;
     use crate::records::{SessionId, SnapshotSession, Zxid};
-    use std::sync::mpsc;
+    use std::sync::mpsc::{Sender, TryRecvError, channel};
 
     fn items() -> Vec<SnapshotItem> {
         vec![
@@ -520,26 +532,21 @@ mod tests {
         }
     }
 
-    async fn pair() -> (Links, LinkId, std::net::TcpStream, mpsc::Receiver<Input>) {
+    type Events = mpsc::UnboundedReceiver<Event>;
+
+    async fn pair() -> (Links, LinkId, std::net::TcpStream, Events) {
         pair_with_limit(LINK_BYTES_MAX).await
     }
 
-    async fn pair_with_limit(bytes_max: usize) -> (Links, LinkId, std::net::TcpStream, mpsc::Receiver<Input>) {
-        let (sender, inputs) = mpsc::channel();
-        let sink: Sink = Arc::new(move |input| sender.send(input).unwrap());
-        let links = Links::with_limit(sink, Arc::default(), bytes_max);
+    async fn pair_with_limit(bytes_max: usize) -> (Links, LinkId, std::net::TcpStream, Events) {
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let links = Links::with_limit(sender, Arc::default(), Network::default(), bytes_max);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         links.listen(listener).unwrap();
         let peer = tokio::task::spawn_blocking(move || std::net::TcpStream::connect(addr).unwrap()).await.unwrap();
-        let link = loop {
-            match inputs.try_recv() {
-                Ok(Input::LearnerLinkUp { link }) => break link,
-                Ok(other) => panic!("{other:?}"),
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
-        (links, link, peer, inputs)
+        let Some(Event::Input(Input::LearnerLinkUp { link })) = events.recv().await else { panic!("no link") };
+        (links, link, peer, events)
     }
 
     #[tokio::test]
@@ -592,19 +599,21 @@ mod tests {
         }
         drop(peer);
 
-        let (links, link, peer, inputs_of_second) = pair().await;
+        let (links, link, peer, mut inputs_of_second) = pair().await;
         drop(peer);
-        assert_eq!(link_down(&inputs_of_second).await, (link, "the other side has closed the connection".to_owned()));
+        assert_eq!(
+            link_down(&mut inputs_of_second).await,
+            (link, "the other side has closed the connection".to_owned())
+        );
         drop((links, inputs));
     }
 
-    async fn link_down(inputs: &mpsc::Receiver<Input>) -> (LinkId, String) {
+    async fn link_down(events: &mut Events) -> (LinkId, String) {
         let down = async {
             loop {
-                if let Ok(Input::LinkDown { link, reason }) = inputs.try_recv() {
+                if let Some(Event::Input(Input::LinkDown { link, reason })) = events.recv().await {
                     return (link, reason);
                 }
-                tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(30), down).await.unwrap()
@@ -612,20 +621,40 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_does_not_read_loses_its_link_when_too_much_waits_for_it() {
-        let (mut links, link, _peer, inputs) = pair_with_limit(1 << 20).await;
+        let (mut links, link, _peer, mut inputs) = pair_with_limit(1 << 20).await;
         let packet = QuorumPacket::Proposal { zxid: Zxid(1), txn: vec![7; 1 << 20].into() };
         // More than the sockets' buffers take, and the limit.
         for _ in 0..64 {
             links.send(link, &packet);
             links.flush();
         }
-        let (down, reason) = link_down(&inputs).await;
+        let (down, reason) = link_down(&mut inputs).await;
         assert_eq!(down, link);
         assert!(reason.ends_with("it is too slow"), "{reason}");
     }
 
+    /// One chunk, and then a bug.
+    struct Broken(bool);
+
+    impl ChunkSource for Broken {
+        fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk {
+            assert!(!std::mem::replace(&mut self.0, true), "on purpose");
+            out.resize(out.len() + bytes_max, 7);
+            Chunk::More
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_link_is_told() {
+        let (mut links, link, _peer, mut events) = pair().await;
+        links.stream_snapshot(link, Box::new(Broken(false)));
+        links.flush();
+        let Some(Event::Fail { reason, .. }) = events.recv().await else { panic!("something else was told") };
+        assert_eq!(reason, "a link between servers has panicked: on purpose");
+    }
+
     /// Never ends; tells when it is dropped.
-    struct Endless(#[expect(dead_code, reason = "its end is the news")] mpsc::Sender<()>);
+    struct Endless(#[expect(dead_code, reason = "its end is the news")] Sender<()>);
 
     impl ChunkSource for Endless {
         fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk {
@@ -637,14 +666,14 @@ mod tests {
     #[tokio::test]
     async fn a_closed_link_lets_go_of_its_snapshot_though_the_peer_does_not_read() {
         let (mut links, link, _peer, _inputs) = pair().await;
-        let (source, dropped) = mpsc::channel();
+        let (source, dropped) = channel();
         links.stream_snapshot(link, Box::new(Endless(source)));
         links.flush();
         links.close(link);
         links.flush();
         drop(links);
         let gone = async {
-            while dropped.try_recv() != Err(mpsc::TryRecvError::Disconnected) {
+            while dropped.try_recv() != Err(TryRecvError::Disconnected) {
                 tokio::task::yield_now().await;
             }
         };

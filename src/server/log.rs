@@ -1,28 +1,181 @@
 //! Log lines as Apache's default configuration lays them out, so that today's greps work:
 //! `yyyy-MM-dd HH:mm:ss,SSS [myid:<id>] - LEVEL [thread:module@line] - message`. UTC; to stderr.
 
+use super::journal::{Journal, LogLine};
+use crate::records::ServerId;
+use std::cell::RefCell;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+/// What goes to stderr, once [`init`] has said so.
+static STDERR: OnceLock<EnvFilter> = OnceLock::new();
 
 /// Sends this process's log lines to stderr. `RUST_LOG` filters (default: info). For a process that is a server; a
 /// program that embeds servers installs the subscriber that it likes.
 pub fn init() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        // Else a closed stderr (`| head`) is answered with `eprintln!`, which panics in the thread that logs.
-        .log_internal_errors(false)
-        .event_format(Layout)
-        .finish();
-    // A second call finds the first one's subscriber in place, which is fine.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    STDERR.get_or_init(|| EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")));
+    install();
+    // Whoever logged before has been told that nobody listens.
+    tracing::callsite::rebuild_interest_cache();
+}
+
+/// Whether [`init`] has sent the lines to stderr.
+pub fn is_on_stderr() -> bool {
+    STDERR.get().is_some()
+}
+
+/// A line, and the id of the server that logs it ("" outside servers).
+pub type Forward = fn(&Event<'_>, &str);
+
+static FORWARD: OnceLock<Forward> = OnceLock::new();
+/// Index into [`LEVELS`].
+static FORWARD_LEVEL: AtomicUsize = AtomicUsize::new(0);
+const LEVELS: [LevelFilter; 6] = [
+    LevelFilter::OFF,
+    LevelFilter::ERROR,
+    LevelFilter::WARN,
+    LevelFilter::INFO,
+    LevelFilter::DEBUG,
+    LevelFilter::TRACE,
+];
+
+/// From now on `forward` is called, on the thread that logs, for each line of this level and above; only the first
+/// call's `forward` counts, later ones change the level. False: the program has a subscriber of its own.
+pub fn forward(level: LevelFilter, forward: Forward) -> bool {
+    let _ = FORWARD.set(forward);
+    FORWARD_LEVEL.store(LEVELS.iter().position(|&of| of == level).unwrap_or(0), Ordering::Relaxed);
+    let is_ours = install();
+    tracing::callsite::rebuild_interest_cache();
+    is_ours
+}
+
+/// Makes the lines of servers with a [`Journal`] reach it, and whatever else was asked for. False: the program has
+/// installed a subscriber of its own; that one gets the lines, and journals have none.
+pub(super) fn install() -> bool {
+    static IS_OURS: OnceLock<bool> = OnceLock::new();
+    *IS_OURS.get_or_init(|| {
+        let stderr = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            // Else a closed stderr (`| head`) is answered with `eprintln!`, which panics in the thread that logs.
+            .log_internal_errors(false)
+            .event_format(Layout)
+            .with_filter(ToStderr);
+        let capture = Capture.with_filter(LevelFilter::INFO);
+        let forward = Forwarding.with_filter(ToForward);
+        let subscriber = Registry::default().with(capture).with(stderr).with(forward);
+        tracing::subscriber::set_global_default(subscriber).is_ok()
+    })
+}
+
+/// Calls what [`forward`] was given.
+struct Forwarding;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Forwarding {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let Some(forward) = FORWARD.get() else { return };
+        let mut server = String::new();
+        for span in context.event_scope(event).into_iter().flatten() {
+            // As the layer for stderr has written them.
+            if let Some(fields) = span.extensions().get::<FormattedFields<DefaultFields>>() {
+                server = fields.fields.strip_prefix("myid=").unwrap_or_default().to_owned();
+            }
+        }
+        forward(event, &server);
+    }
+}
+
+struct ToForward;
+
+impl<S> Filter<S> for ToForward {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        metadata.is_span() || *metadata.level() <= LEVELS[FORWARD_LEVEL.load(Ordering::Relaxed)]
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LEVELS[FORWARD_LEVEL.load(Ordering::Relaxed)].max(LevelFilter::ERROR))
+    }
+}
+
+/// Spans always, since a server may have been started before its lines were asked for; lines once they were.
+struct ToStderr;
+
+impl<S> Filter<S> for ToStderr {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        metadata.is_span() || STDERR.get().is_some_and(|filter| filter.enabled(metadata, context.clone()))
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        STDERR.get().map_or(Some(LevelFilter::ERROR), EnvFilter::max_level_hint)
+    }
+}
+
+thread_local! {
+    /// Whose thread this is.
+    static OWNER: RefCell<Option<Owner>> = const { RefCell::new(None) };
+}
+
+/// A server whose lines are kept.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    pub journal: Arc<Journal>,
+    pub server: ServerId,
+}
+
+/// As long as it lives, what this thread logs is its owner's.
+pub(super) struct Owned {
+    former: Option<Owner>,
+}
+
+pub(super) fn owned_by(owner: Option<Owner>) -> Owned {
+    Owned { former: OWNER.replace(owner) }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        OWNER.set(self.former.take());
+    }
+}
+
+/// Puts lines into the journal of the server whose thread logs.
+struct Capture;
+
+impl<S: Subscriber> Layer<S> for Capture {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // Not from within a destructor of the thread, when the owner is gone.
+        let _ = OWNER.try_with(|owner| {
+            let owner = owner.borrow();
+            let Some(Owner { journal, server }) = &*owner else { return };
+            let mut text = Text::default();
+            event.record(&mut text);
+            let level = *event.metadata().level();
+            journal.line(LogLine { time: SystemTime::now(), server: *server, level, text: text.0 });
+        });
+    }
+}
+
+/// The message, and other fields behind it.
+#[derive(Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        use fmt::Write as _;
+        let _ = match field.name() {
+            "message" => write!(self.0, "{value:?}"), // Writing to a String cannot fail.
+            name => write!(self.0, " {name}={value:?}"),
+        };
+    }
 }
 
 /// Apache's line layout.

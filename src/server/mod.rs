@@ -9,14 +9,21 @@ pub mod config;
 mod connection;
 mod core;
 mod disk;
+mod disk_faults;
 mod election_links;
 pub mod ensemble;
 mod gate;
+mod injuries;
+#[cfg(test)]
+mod injury_tests;
+pub mod journal;
 mod links;
 pub mod listen;
 mod loading;
 pub mod log;
 mod mntr;
+mod net_faults;
+mod pause;
 mod properties;
 pub mod server_addr;
 mod shared;
@@ -25,27 +32,34 @@ mod status;
 #[cfg(test)]
 mod stress_tests;
 mod task;
+mod temporary;
 mod words;
 
 pub use config::{Config, ConfigError, Whitelist};
 pub use ensemble::{Ensemble, EnsembleConfig, EnsembleError};
+pub use journal::{LogLine, Transition};
 pub use listen::Listeners;
 pub use server_addr::{HostPort, PeerType, ServerAddr};
 pub use start::StartError;
 pub use status::{Exit, Role, Status};
 
-use crate::records::PeerState;
 use disk::DiskQueue;
+use injuries::Injuries;
 use shared::{Event, Shared};
 use status::{Signal, StatusCell};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What `srvr`, `stat`, `mntr` and `envi` call the version: the release whose behaviour this is, then our own. Apache's
 /// goes on with `, built on <date>`; a date is left out rather than invented.
 pub const VERSION_LINE: &str = concat!("3.9.4-zabkit-", env!("CARGO_PKG_VERSION"));
+
+/// How long a killed server's disk may take to end its last operation before its thread is left behind.
+const DISK_LIMIT: Duration = Duration::from_secs(1);
+/// How long a server that is to be paused may take to come to a stop.
+const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running server. Dropping it kills it.
 pub struct Server {
@@ -61,9 +75,14 @@ impl Server {
         start::start(config, listeners, None)
     }
 
-    /// As [`Server::start`]; `signal` is raised at each transition.
-    fn start_with_signal(config: Config, listeners: Listeners, signal: Arc<Signal>) -> Result<Server, StartError> {
-        start::start(config, listeners, Some(signal))
+    /// As [`Server::start`]; `signal` is raised at each transition, and the server can be hurt.
+    fn start_member(
+        config: Config,
+        listeners: Listeners,
+        signal: Arc<Signal>,
+        injuries: Injuries,
+    ) -> Result<Server, StartError> {
+        start::start(config, listeners, Some((signal, injuries)))
     }
 
     /// Where clients connect; port 0 of 0.0.0.0 if the server takes none.
@@ -75,13 +94,7 @@ impl Server {
     pub fn status(&self) -> Status {
         let (version, exit) = self.status.get();
         let peer = self.shared.peer_status();
-        let role = match (&exit, peer.state) {
-            (Some(_), _) => Role::Ended,
-            _ if self.shared.config.my_id.is_none() => Role::Standalone,
-            (None, PeerState::Looking) => Role::Looking,
-            (None, PeerState::Leading) => Role::Leading,
-            (None, PeerState::Following | PeerState::Observing) => Role::Following,
-        };
+        let role = if exit.is_some() { Role::Ended } else { Role::of(peer.state, self.shared.config.my_id) };
         // Also after a panic in the core: the tree is still there to be looked at.
         let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
         Status {
@@ -99,18 +112,66 @@ impl Server {
         }
     }
 
-    /// Clean end: no more clients, their connections closed, the log flushed, all threads joined.
+    /// Clean end: no more clients, their connections closed, the log flushed, all threads joined. A paused one goes on
+    /// first. Takes as long as the disk does.
     pub fn stop(&self) -> Exit {
-        let _ = self.shared.events.send(Event::Stop);
+        self.begin_stop();
         self.wait()
     }
 
-    /// As `kill -9` would: from the return on nothing of it writes, syncs or sends.
+    /// Asks for a clean end.
+    fn begin_stop(&self) {
+        let _ = self.shared.events.send(Event::Stop);
+        self.shared.pause.end();
+    }
+
+    /// Blocks until the server has ended or `deadline`; whether it has.
+    fn wait_end(&self, deadline: Instant) -> bool {
+        loop {
+            let (version, exit) = self.status.get();
+            if exit.is_some() {
+                self.wait();
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            self.status.wait_changed(version, deadline);
+        }
+    }
+
+    /// As `kill -9` would: from the return on nothing of it writes, syncs or sends. Only what is in the kernel already
+    /// may still end there: a disk that does not answer within [`DISK_LIMIT`] keeps its thread and its directory's lock.
     pub fn kill(&self) {
         self.shared.gate.shut();
         let _ = self.shared.events.send(Event::Kill);
+        self.shared.pause.end();
+        if let Some(injuries) = &self.shared.injuries {
+            injuries.disk.interrupt();
+        }
         self.disk.wake();
         self.wait();
+    }
+
+    /// As SIGSTOP does to a process: when this returns nothing of it runs, and its sockets stay open. False: it is
+    /// within something that takes long, and stops behind it. One that has ended is left alone.
+    fn pause(&self) -> bool {
+        if self.status.get().1.is_some() {
+            return true;
+        }
+        let threads = 1 + self.shared.config.workers as usize;
+        self.shared.pause.pause(threads, PAUSE_LIMIT, || {
+            let _ = self.shared.events.send(Event::Wake);
+        })
+    }
+
+    /// As SIGCONT does.
+    fn resume(&self) {
+        self.shared.pause.resume();
+    }
+
+    fn is_paused(&self) -> bool {
+        self.shared.pause.is_paused()
     }
 
     /// Blocks until the server has ended; how.

@@ -3,7 +3,10 @@
 use super::Config;
 use super::connection::Connections;
 use super::gate::Gate;
+use super::injuries::Injuries;
 use super::links::{Chunk, ChunkSource};
+use super::log::{self, Owner};
+use super::pause::Pause;
 use crate::peer::io::{Input, Now};
 use crate::peer::{Database, PeerStatus};
 use crate::sync::{self, RwLock};
@@ -24,6 +27,8 @@ pub enum Event {
         code: i32,
         reason: String,
     },
+    /// There is nothing to handle; a pause is asked for.
+    Wake,
     /// Clean end: no connection is accepted, the log is flushed.
     Stop,
     /// End without doing anything more.
@@ -42,6 +47,10 @@ pub struct Shared {
     pub metrics: Metrics,
     /// For log lines: `myid`.
     pub span: tracing::Span,
+    /// What an [`Ensemble`](super::Ensemble) can do to this server; `None` in production.
+    pub injuries: Option<Injuries>,
+    /// Likewise only a member of such an ensemble is ever paused.
+    pub pause: Pause,
     #[cfg(test)]
     pub late_forward: super::stress_tests::LateForward,
 }
@@ -54,6 +63,22 @@ impl Shared {
 
     pub fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// As long as it lives, what this thread logs is said to be this server's.
+    pub fn enter(&self) -> (tracing::span::EnteredSpan, log::Owned) {
+        (self.span.clone().entered(), log::owned_by(self.owner()))
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        let Injuries { journal, id, .. } = self.injuries.as_ref()?;
+        Some(Owner { journal: journal.clone(), server: *id })
+    }
+
+    /// Does `operation` of the disk, unless the server is killed, and not while it is paused.
+    pub fn pass_disk<T>(&self, operation: impl FnOnce() -> T) -> Option<T> {
+        self.pause.point_aside();
+        self.gate.pass_disk(operation)
     }
 
     pub fn peer_status(&self) -> PeerStatus {

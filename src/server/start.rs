@@ -4,18 +4,22 @@ use super::acceptor::Acceptor;
 use super::config::{Config, ConfigError};
 use super::core::{Core, CoreEnd, election_input};
 use super::disk::{self, DiskQueue, panic_text, write_first_snapshot};
+use super::disk_faults::HostDisk;
 use super::election_links::{ElectionConfig, ElectionLinks};
 use super::gate::Gate;
+use super::injuries::Injuries;
 use super::links::Links;
 use super::listen::{Listeners, listen, listen_at};
 use super::loading::Loading;
+use super::log::{self, Owner};
+use super::pause::Pause;
 use super::shared::{Clock, Event, Metrics, Shared};
-use super::status::{Signal, StatusCell};
-use super::{Server, connection};
+use super::status::{Role, Signal, StatusCell};
+use super::{DISK_LIMIT, Server, connection};
 use crate::peer::io::DbOp;
 use crate::peer::{Boot, Database, PeerConfig, QuorumPeer};
 use crate::records::Zxid;
-use crate::storage::{RealDisk, Storage, StorageConfig, StorageError};
+use crate::storage::{Storage, StorageConfig, StorageError};
 use crate::sync::RwLock;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -38,6 +42,9 @@ pub enum StartError {
     /// Another program has the port, or the address is not this machine's. Exit code 1; 14 for the election port.
     #[error("cannot listen at the {what} address {addr}: {source}")]
     Bind { what: &'static str, addr: String, source: io::Error },
+    /// Make room in the temporary directory, or name another by `TMPDIR`. Exit code 1.
+    #[error("cannot make a temporary folder: {0}")]
+    Temporary(#[source] io::Error),
     /// The system gives no more threads or descriptors. Exit code 1.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -52,19 +59,27 @@ impl StartError {
             StartError::Storage(StorageError::Io { op: "create" | "list" | "lock", .. }) => 3,
             StartError::Storage(_) => 1,
             StartError::Bind { what: "election", .. } => 14,
-            StartError::Bind { .. } | StartError::Thread(_) => 1,
+            StartError::Bind { .. } | StartError::Temporary(_) | StartError::Thread(_) => 1,
         }
     }
 }
 
-/// Starts a server.
-pub fn start(mut config: Config, listeners: Listeners, signal: Option<Arc<Signal>>) -> Result<Server, StartError> {
+/// Starts a server; a member of an [`Ensemble`](super::Ensemble) has a signal to raise and can be hurt.
+pub fn start(
+    mut config: Config,
+    listeners: Listeners,
+    member: Option<(Arc<Signal>, Injuries)>,
+) -> Result<Server, StartError> {
     config.validate()?;
+    let (signal, injuries) = member.unzip();
     let span = tracing::error_span!("server", myid = config.my_id.map_or(0, |id| id.0));
     let entered = span.clone().entered();
+    let owner = injuries.as_ref().map(|of| Owner { journal: of.journal.clone(), server: of.id });
+    let owned = log::owned_by(owner);
     say_settings(&config);
 
-    let (storage, db, boot) = load(&config)?;
+    let disk = HostDisk::new(injuries.as_ref().map(|of| of.disk.clone()));
+    let (storage, db, boot) = load(&config, disk)?;
     let ports = Ports::open(&mut config, listeners)?;
     let (events, queue) = mpsc::unbounded_channel();
     let peer = QuorumPeer::new(peer_config(&config), boot);
@@ -77,6 +92,8 @@ pub fn start(mut config: Config, listeners: Listeners, signal: Option<Arc<Signal
         peer: Mutex::new(peer.status()),
         metrics: Metrics::default(),
         span: span.clone(),
+        injuries,
+        pause: Pause::default(),
         config,
         #[cfg(test)]
         late_forward: Default::default(),
@@ -85,7 +102,11 @@ pub fn start(mut config: Config, listeners: Listeners, signal: Option<Arc<Signal
     let disk_queue = DiskQueue::new();
     let disk = disk::start(shared.clone(), disk_queue.clone(), storage).map_err(StartError::Thread)?;
 
-    drop(entered);
+    if let Some(injuries) = &shared.injuries {
+        let now = shared.peer_status();
+        injuries.transition(Role::Ended, Role::of(now.state, shared.config.my_id), &now, "started".to_owned());
+    }
+    drop((entered, owned));
     let thread = CoreThread { shared: shared.clone(), status: status.clone(), disk_queue: disk_queue.clone(), disk };
     let name = format!("QuorumPeer[myid={}]", shared.config.my_id.map_or(0, |id| id.0));
     let core = std::thread::Builder::new().name(name).spawn(move || thread.run(peer, ports, queue));
@@ -121,7 +142,7 @@ fn say_settings(config: &Config) {
 }
 
 /// The database as the directory holds it. Afterwards the directory is locked, whole and ready to be appended to.
-fn load(config: &Config) -> Result<(Storage<RealDisk>, Database, Boot), StartError> {
+fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database, Boot), StartError> {
     let began = Instant::now();
     let settings = StorageConfig {
         data_log_dir: config.data_log_dir.clone(),
@@ -133,7 +154,7 @@ fn load(config: &Config) -> Result<(Storage<RealDisk>, Database, Boot), StartErr
         ..StorageConfig::new(&config.data_dir)
     };
     let mut loading = Loading::default();
-    let (storage, recovered) = Storage::open(RealDisk, settings, &mut loading)?;
+    let (storage, recovered) = Storage::open(disk, settings, &mut loading)?;
     for repair in &recovered.repaired {
         tracing::warn!("{repair}");
     }
@@ -259,8 +280,7 @@ impl CoreThread {
         let CoreThread { shared, status, disk_queue, disk } = self;
         // Whatever happens below, those who wait for the end hear of it.
         let mut ending = Ending { shared: shared.clone(), status: status.clone(), end: None };
-        let span = shared.span.clone();
-        let _entered = span.enter();
+        let _entered = shared.enter();
         let end = catch_unwind(AssertUnwindSafe(|| {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -286,7 +306,12 @@ impl CoreThread {
             shared.gate.shut();
         }
         disk_queue.wake();
-        if let Ok(Some((code, reason))) = disk.join()
+        if !shared.gate.wait_disk_end(DISK_LIMIT) {
+            tracing::error!(
+                "the disk has not answered for {DISK_LIMIT:?}: its thread is left behind, and with it the directory's lock"
+            );
+            end = if end == CoreEnd::Stopped { CoreEnd::Killed } else { end };
+        } else if let Ok(Some((code, reason))) = disk.join()
             && end == CoreEnd::Stopped
         {
             end = CoreEnd::Failed { code, reason };
@@ -311,7 +336,12 @@ impl Drop for Ending {
         self.shared.connections.clear();
         let end = self.end.take();
         let end = end.unwrap_or_else(|| unexpected("the core's thread has panicked while it ended".to_owned()));
-        self.status.end(end.into());
+        let exit = end.into();
+        if let Some(injuries) = &self.shared.injuries {
+            let status = self.shared.peer_status();
+            injuries.end(Role::of(status.state, self.shared.config.my_id), &status, &exit);
+        }
+        self.status.end(exit);
     }
 }
 
@@ -327,13 +357,8 @@ fn build(
     peer: QuorumPeer,
     ports: Ports,
 ) -> io::Result<Core> {
-    let inputs = shared.events.clone();
-    let links = Links::new(
-        Arc::new(move |input| {
-            let _ = inputs.send(Event::Input(input));
-        }),
-        shared.gate.clone(),
-    );
+    let network = shared.injuries.as_ref().map(Injuries::network).unwrap_or_default();
+    let links = Links::new(shared.events.clone(), shared.gate.clone(), network.clone());
     if let Some(listener) = ports.quorum {
         links.listen(listener)?;
     }
@@ -349,7 +374,8 @@ fn build(
                 initial_timeout: Duration::from_millis(initial_ms),
             };
             let events = shared.events.clone();
-            Some(ElectionLinks::start(settings, tokio::net::TcpListener::from_std(listener)?, move |event| {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            Some(ElectionLinks::start(settings, network, listener, shared.events.clone(), move |event| {
                 let _ = events.send(Event::Input(election_input(event)));
             }))
         }

@@ -1,7 +1,8 @@
 //! What others may know of a running server, and a way to wait for it to change.
 
 use super::core::CoreEnd;
-use crate::records::{Epoch, ServerId, Zxid};
+use crate::records::{Epoch, PeerState, ServerId, Zxid};
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -14,6 +15,30 @@ pub enum Role {
     Standalone,
     /// It has stopped, was killed or has failed.
     Ended,
+}
+
+impl Role {
+    /// Of a server that runs; `my_id` is `None` for a standalone one.
+    pub fn of(state: PeerState, my_id: Option<ServerId>) -> Role {
+        match (my_id, state) {
+            (None, _) => Role::Standalone,
+            (_, PeerState::Looking) => Role::Looking,
+            (_, PeerState::Leading) => Role::Leading,
+            (_, PeerState::Following | PeerState::Observing) => Role::Following,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Looking => "looking",
+            Role::Leading => "leading",
+            Role::Following => "following",
+            Role::Standalone => "standalone",
+            Role::Ended => "ended",
+        })
+    }
 }
 
 /// A server's state at one moment.
@@ -66,7 +91,7 @@ impl Signal {
         self.count.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn raise(&self) {
+    pub fn raise(&self) {
         *self.lock() += 1;
         self.raised.notify_all();
     }
