@@ -72,7 +72,7 @@ from zabkit.security import (
     make_digest_acl_credential,
 )
 from zabkit.server import Server
-from zabkit.status import Role, Status
+from zabkit.status import LogLine, Role, Status, Transition
 from zabkit.transaction import Transaction
 from zabkit.watching import Watch
 
@@ -101,6 +101,7 @@ __all__ = [
     "InvalidACLError",
     "InvalidCallbackError",
     "InvalidPathError",
+    "LogLine",
     "MarshallingError",
     "Member",
     "NewConfigNoQuorumError",
@@ -134,6 +135,7 @@ __all__ = [
     "SystemZooKeeperError",
     "ThrottledOpError",
     "Transaction",
+    "Transition",
     "UnimplementedError",
     "UnknownCodeError",
     "UnknownSessionError",

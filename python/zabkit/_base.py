@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import operator
 import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from zabkit._zabkit import EnsembleCore, ServerCore
 from zabkit.errors import ClosedError, NoLeaderError, StartError
-from zabkit.status import Role, Status
+from zabkit.status import LogLine, Role, Status, Transition
 
 __all__ = ["EnsembleBase", "MemberBase", "ServerBase", "StrPath"]
 
@@ -56,11 +58,51 @@ class MemberBase:
         return _status(self._core.status(self._id))
 
     @property
+    def is_paused(self) -> bool:
+        """Whether `pause` has stopped it.
+
+        Raises:
+            ClosedError: The ensemble does not run.
+        """
+        return self._core.is_paused(self._id)
+
+    @property
+    def log(self) -> list[LogLine]:
+        """The newest lines of its log (INFO and above), oldest first; also of its lives before a restart.
+
+        Raises:
+            ClosedError: The ensemble does not run.
+        """
+        return _lines(self._core, self._id)
+
+    @property
     def _core(self) -> EnsembleCore:
         return self._ensemble._running()
 
     def __repr__(self) -> str:
         return f"<Member {self._id} at {self._hosts}>"
+
+
+def _lines(core: EnsembleCore, id: int | None) -> list[LogLine]:
+    return [LogLine(*fields) for fields in core.logs(id)]
+
+
+def _id(member: int | MemberBase) -> int:
+    """The id of a member that was given as such or by its id."""
+    return member.id if isinstance(member, MemberBase) else operator.index(member)
+
+
+# Those that run: what the program does not stop ends with the interpreter, threads, files and all.
+_started: weakref.WeakSet[EnsembleBase[Any]] = weakref.WeakSet()
+
+
+def _stop_all() -> None:
+    for ensemble in list(_started):
+        if ensemble._pid == os.getpid() and (core := ensemble._closed()) is not None:
+            core.shutdown()
+
+
+atexit.register(_stop_all)
 
 
 class EnsembleBase(Generic[_Member]):
@@ -71,12 +113,11 @@ class EnsembleBase(Generic[_Member]):
     def __init__(
         self, servers: int = 3, *, dir: StrPath | None = None, tick_time_ms: int = 200, timeout: float = 30.0
     ) -> None:
-        if servers < 1:
-            raise ValueError(f"an ensemble has at least one server, not {servers}")
-        self._servers = servers
-        self._dir = dir
-        self._tick_time_ms = tick_time_ms
+        self._servers = _count("servers", servers)
+        self._dir = None if dir is None else os.fspath(dir)
+        self._tick_time_ms = _count("tick_time_ms", tick_time_ms)
         self._timeout = timeout
+        self._pid = os.getpid()
         self._core: EnsembleCore | None = None
         self._hosts = ""
         self._members: tuple[_Member, ...] = ()
@@ -103,7 +144,7 @@ class EnsembleBase(Generic[_Member]):
 
     @property
     def leader(self) -> _Member:
-        """The member that serves as leader now.
+        """The member that serves as leader now. One that is paused or cut off from a majority does not count.
 
         Raises:
             NoLeaderError: There is none at the moment; `wait_for_leader` waits for one.
@@ -121,7 +162,28 @@ class EnsembleBase(Generic[_Member]):
         Raises:
             ClosedError: It does not run.
         """
-        return tuple(m for m in self.members if (s := m.status).role is Role.FOLLOWING and s.serving)
+        return tuple(
+            m for m in self.members if (s := m.status).role is Role.FOLLOWING and s.serving and not m.is_paused
+        )
+
+    @property
+    def logs(self) -> list[LogLine]:
+        """The newest 10,000 lines of all members' logs (INFO and above), oldest first.
+
+        Raises:
+            ClosedError: It does not run.
+        """
+        return _lines(self._running(), None)
+
+    @property
+    def transitions(self) -> list[Transition]:
+        """The newest 1,000 changes of what the members are, oldest first; for reports.
+
+        Raises:
+            ClosedError: It does not run.
+        """
+        fields = self._running().transitions()
+        return [Transition(f[0], f[1], Role(f[2]), Role(f[3]), *f[4:]) for f in fields]
 
     def __getitem__(self, id: int) -> _Member:
         """The member with this server id; ids begin at 1."""
@@ -147,6 +209,8 @@ class EnsembleBase(Generic[_Member]):
 
     def _started(self, core: EnsembleCore) -> None:
         self._core = core
+        self._pid = os.getpid()
+        _started.add(self)
         self._hosts = core.hosts()
         each = zip(core.ids(), self._hosts.split(","), strict=True)
         self._members = tuple(self._member_type(self, id, hosts) for id, hosts in each)
@@ -154,13 +218,34 @@ class EnsembleBase(Generic[_Member]):
     def _closed(self) -> EnsembleCore | None:
         """What is to be shut down, once."""
         core, self._core = self._core, None
+        _started.discard(self)
         return core
+
+    def _cut(self, groups: tuple[Iterable[int | MemberBase], ...]) -> None:
+        self._running().partition([[_id(member) for member in group] for group in groups])
+
+    def _slow(
+        self, source: int | MemberBase, target: int | MemberBase, latency: float, loss: float, both_ways: bool
+    ) -> None:
+        core, source, target = self._running(), _id(source), _id(target)
+        core.slow_link(source, target, latency, loss)
+        if both_ways:
+            core.slow_link(target, source, latency, loss)
 
     def _all(self) -> list[int]:
         return [member.id for member in self.members]
 
     def _summary(self) -> str:
         return ", ".join(f"{m.id} is {m.status.role}" for m in self.members)
+
+
+def _count(what: str, given: int) -> int:
+    """A number of at least one."""
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"{what} is a whole number, not {given!r}")
+    if given < 1:
+        raise ValueError(f"{what} is at least one, not {given}")
+    return given
 
 
 class ServerSettings:

@@ -23,8 +23,7 @@ def log_to_logging(level: int | None = None) -> None:
 
     Their loggers are below ``zabkit``, such as ``zabkit.server.listen`` and ``zabkit.client``, and the levels that the
     program has set for them hold, too. Each record has the time, thread and source line of its origin, and
-    ``record.server_id``: the id of the server that logs, "" for a client. Call it before the servers start, whose id is
-    otherwise not known.
+    ``record.server_id``: the id of the server that logs, "" for a client.
 
     Servers never wait for `logging`: lines go through a queue of 10_000 to one daemon thread, and a line too many is
     dropped and counted in a warning. At the program's end the thread finishes what has been queued.

@@ -22,6 +22,10 @@ __version__: Final[str]
 
 # The fields of `zabkit.Status`, in order.
 _StatusTuple: TypeAlias = tuple[str, bool, int, int | None, int, int, str | None]
+# The fields of `zabkit.LogLine`, in order.
+_LogTuple: TypeAlias = tuple[float, int, str, str]
+# The fields of `zabkit.Transition`, in order; the roles by name.
+_TransitionTuple: TypeAlias = tuple[float, int, str, str, bool, int, int | None, str]
 _Path: TypeAlias = str | PathLike[str]
 # Level, logger, message, file, line, thread, s since 1970, id of the server or "", lines dropped before it.
 _Line: TypeAlias = tuple[int, str, str, str, int, str, float, str, int]
@@ -85,6 +89,28 @@ class EnsembleCore:
         """Start members again, with their ports and directories."""
     def restart_async(self, ids: list[int]) -> asyncio.Future[None]:
         """As `restart`."""
+    def partition(self, groups: list[list[int]]) -> None:
+        """Cut the network between these groups of members."""
+    def heal(self) -> None:
+        """End the partition and all slow links."""
+    def slow_link(self, source: int, target: int, latency_s: float, loss: float) -> None:
+        """Make one direction of a link slow."""
+    def pause(self, ids: list[int]) -> None:
+        """Stop members as SIGSTOP would."""
+    def pause_async(self, ids: list[int]) -> asyncio.Future[None]:
+        """As `pause`."""
+    def resume(self, id: int) -> None:
+        """Let a member go on as SIGCONT would."""
+    def is_paused(self, id: int) -> bool:
+        """Whether a member is paused."""
+    def fill_disk(self, id: int, full: bool) -> None:
+        """Whether a member's disk takes nothing any more."""
+    def slow_disk(self, id: int, delay_s: float) -> None:
+        """Make each sync of a member's disk take longer."""
+    def logs(self, id: int | None) -> list[_LogTuple]:
+        """The newest log lines of one member, or of all, oldest first."""
+    def transitions(self) -> list[_TransitionTuple]:
+        """The newest transitions of all members, oldest first."""
     def shutdown(self) -> None:
         """End the ensemble; a second time is nothing."""
     def shutdown_async(self) -> asyncio.Future[None]:

@@ -6,6 +6,7 @@ for arguments and semantics.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 
 from zabkit._base import EnsembleBase, MemberBase, ServerBase
@@ -33,6 +34,53 @@ class Member(MemberBase):
         """Return when it answers clients, as leader or follower; ``timeout`` in seconds."""
         self._core.wait_until_serving([self.id], timeout)
 
+    def pause(self) -> None:
+        """Stop it as SIGSTOP stops a process: when this returns nothing of it runs, its connections stay open.
+
+        Killing, stopping or restarting a paused member works as ever.
+
+        Raises:
+            EnsembleError: It is within something that takes long, and stops when that is done.
+            ClosedError: The ensemble does not run.
+        """
+        self._core.pause([self.id])
+
+    def resume(self) -> None:
+        """Let it go on, as SIGCONT does; it finds out by itself what it has missed.
+
+        Raises:
+            ClosedError: The ensemble does not run.
+        """
+        self._core.resume(self.id)
+
+    def fill_disk(self) -> None:
+        """Make every write to its disk fail as on a full one (ENOSPC): it says so and ends by itself at its next one.
+
+        Raises:
+            ClosedError: The ensemble does not run.
+        """
+        self._core.fill_disk(self.id, True)
+
+    def free_disk(self) -> None:
+        """Take `fill_disk` back. A member that has ended of it must be restarted.
+
+        Raises:
+            ClosedError: The ensemble does not run.
+        """
+        self._core.fill_disk(self.id, False)
+
+    def slow_disk(self, seconds: float) -> None:
+        """Make each sync of its disk take so much longer; 0 takes it back.
+
+        Args:
+            seconds: Beyond what the disk takes by itself.
+
+        Raises:
+            ValueError: Not a time.
+            ClosedError: The ensemble does not run.
+        """
+        self._core.slow_disk(self.id, seconds)
+
 
 class Ensemble(EnsembleBase[Member]):
     """Servers in this process on 127.0.0.1; as `zabkit.Ensemble`, blocking."""
@@ -59,6 +107,48 @@ class Ensemble(EnsembleBase[Member]):
         core.stop(self._all())
         core.restart(self._all())
         core.wait_until_serving(self._all(), self._timeout)
+
+    def partition(self, *groups: Iterable[int | Member]) -> None:
+        """Cut the network between groups of members: no byte passes, connections stay open and silent.
+
+        ``partition({1}, {2, 3})``. A member in no group is cut off from all. It takes the place of a former partition.
+        Only the members are cut off from each other: clients reach all of them.
+
+        Args:
+            groups: Ids or members.
+
+        Raises:
+            ValueError: No such member, or one that is in two groups.
+            ClosedError: It does not run.
+        """
+        self._cut(groups)
+
+    def slow_link(
+        self, a: int | Member, b: int | Member, latency: float, loss: float = 0.0, *, both_ways: bool = True
+    ) -> None:
+        """Make the network between two members slow or lossy; ``latency=0, loss=0`` takes it back, as does `heal`.
+
+        Args:
+            a: One member, or its id.
+            b: The other.
+            latency: What each packet takes longer, in seconds. Packets stay in order and their number is not limited.
+            loss: The share of packets that are lost, from 0 to below 1. TCP sends them again, so it shows as delays:
+                200 ms and a round trip for the first loss, doubling.
+            both_ways: False: only from ``a`` to ``b``.
+
+        Raises:
+            ValueError: No such members, or not such a number.
+            ClosedError: It does not run.
+        """
+        self._slow(a, b, latency, loss, both_ways)
+
+    def heal(self) -> None:
+        """End the partition and all `slow_link`; what waited flows.
+
+        Raises:
+            ClosedError: It does not run.
+        """
+        self._running().heal()
 
     def wait_for_leader(self, timeout: float = 30.0) -> Member:
         """Return the member that serves as leader, once there is one; ``timeout`` in seconds."""

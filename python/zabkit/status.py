@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time as _time
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["Role", "Status"]
+__all__ = ["LogLine", "Role", "Status", "Transition"]
 
 
 class Role(str, Enum):
@@ -44,3 +45,46 @@ class Status(NamedTuple):
         state = "" if self.serving or self.role is Role.ENDED else ", not serving"
         reason = f", {self.failure}" if self.failure else ""
         return f"{self.role}{state}, zxid {self.last_processed:#x}, digest {self.tree_digest:#018x}{reason}"
+
+
+class LogLine(NamedTuple):
+    """One line of a server's log."""
+
+    time: float
+    """Seconds since 1970 UTC."""
+    server: int
+    """Id of the member that said it."""
+    level: str
+    """``"INFO"``, ``"WARN"`` or ``"ERROR"``."""
+    text: str
+
+    def __str__(self) -> str:
+        return f"{_clock(self.time)} [{self.server}] {self.level} {self.text}"
+
+
+class Transition(NamedTuple):
+    """A member became something else: its role, leader or epoch changed, or whether it serves."""
+
+    time: float
+    """Seconds since 1970 UTC."""
+    server: int
+    before: Role
+    after: Role
+    serving: bool
+    """Whether it serves clients from then on."""
+    epoch: int
+    leader: int | None
+    reason: str
+    """Why the former role ended, or what was done to it; empty where the new role says it all."""
+
+    def __str__(self) -> str:
+        serving = ", serving" if self.serving else ""
+        leader = "" if self.leader is None else f" leader {self.leader}"
+        reason = f": {self.reason}" if self.reason else ""
+        change = f"{self.before} -> {self.after}" if self.before != self.after else f"{self.after}"
+        return f"{_clock(self.time)} [{self.server}] {change}{serving}, epoch {self.epoch}{leader}{reason}"
+
+
+def _clock(time: float) -> str:
+    """Time of day, UTC, with milliseconds."""
+    return f"{_time.strftime('%H:%M:%S', _time.gmtime(time))}.{int(time % 1 * 1000):03}"

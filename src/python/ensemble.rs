@@ -1,16 +1,24 @@
 //! `_zabkit.EnsembleCore`: a running ensemble, for `zabkit.Ensemble` and `zabkit.blocking.Ensemble`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::errors::{EnsembleError, NoLeaderError, start_error, with_causes};
 use super::owned::Owned;
 use super::status::{StatusTuple, status_tuple};
-use super::task::{block, later};
+use super::task::{block, later, wait};
 use crate::records::ServerId;
 use crate::server::{self, Ensemble, EnsembleConfig};
+
+/// Time (s since 1970), server id, level, text: the fields of `zabkit.LogLine`, in order.
+type LogTuple = (f64, i64, &'static str, String);
+/// Time (s since 1970), server id, roles before and after, serving, epoch, leader, reason: the fields of
+/// `zabkit.Transition`, in order.
+type TransitionTuple = (f64, i64, String, String, bool, i64, Option<i64>, String);
 
 /// A running ensemble. Each call that may block is here twice: `x` blocks without the GIL, `x_async` gives a future.
 #[pyclass(frozen, module = "zabkit._zabkit")]
@@ -30,7 +38,7 @@ impl EnsembleCore {
         timeout_s: f64,
     ) -> PyResult<Self> {
         let work = starting(servers, directory, tick_time_ms, timeout_s)?;
-        block(py, work)
+        wait(py, work)
     }
 
     /// As `start`; the future holds the core.
@@ -69,7 +77,7 @@ impl EnsembleCore {
     /// Waits for a leader that serves.
     fn wait_for_leader(&self, py: Python<'_>, timeout_s: f64) -> PyResult<i64> {
         let work = self.waiting_for_leader(timeout_s)?;
-        block(py, work)
+        wait(py, work)
     }
 
     /// As `wait_for_leader`; the future holds the id.
@@ -81,7 +89,7 @@ impl EnsembleCore {
     /// Waits until each of these members serves.
     fn wait_until_serving(&self, py: Python<'_>, ids: Vec<i64>, timeout_s: f64) -> PyResult<()> {
         let work = self.waiting_until_serving(ids, timeout_s)?;
-        block(py, work)
+        wait(py, work)
     }
 
     /// As `wait_until_serving`, with a future.
@@ -98,7 +106,7 @@ impl EnsembleCore {
     /// Ends members cleanly, in the order given.
     fn stop(&self, py: Python<'_>, ids: Vec<i64>) -> PyResult<()> {
         let work = self.on_each(ids, Ensemble::stop)?;
-        block(py, work)
+        wait(py, work)
     }
 
     /// As `stop`, with a future.
@@ -122,7 +130,7 @@ impl EnsembleCore {
     /// Starts members again, with their ports and directories; one that runs is stopped first.
     fn restart(&self, py: Python<'_>, ids: Vec<i64>) -> PyResult<()> {
         let work = self.on_each(ids, Ensemble::restart)?;
-        block(py, work)
+        wait(py, work)
     }
 
     /// As `restart`, with a future.
@@ -131,10 +139,85 @@ impl EnsembleCore {
         later(py, work)
     }
 
+    /// From now on no byte passes between these groups of servers.
+    fn partition(&self, groups: Vec<Vec<i64>>) -> PyResult<()> {
+        let mut sets = Vec::new();
+        for group in groups {
+            let count = group.len();
+            let set: BTreeSet<ServerId> = group.into_iter().map(ServerId).collect();
+            if set.len() < count {
+                return Err(PyValueError::new_err("a server is twice in one group of the partition"));
+            }
+            sets.push(set);
+        }
+        self.ensemble.get()?.partition(&sets).map_err(refused)
+    }
+
+    /// No partition and no slow link any more.
+    fn heal(&self) -> PyResult<()> {
+        self.ensemble.get()?.heal();
+        Ok(())
+    }
+
+    /// Makes one direction of a link slow.
+    fn slow_link(&self, source: i64, target: i64, latency_s: f64, loss: f64) -> PyResult<()> {
+        let latency = delay("latency", latency_s)?;
+        self.ensemble.get()?.slow_link(ServerId(source), ServerId(target), latency, loss).map_err(refused)
+    }
+
+    /// Stops members as SIGSTOP would.
+    fn pause(&self, py: Python<'_>, ids: Vec<i64>) -> PyResult<()> {
+        let work = self.on_each(ids, Ensemble::pause)?;
+        block(py, work)
+    }
+
+    /// As `pause`, with a future.
+    fn pause_async<'py>(&self, py: Python<'py>, ids: Vec<i64>) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.on_each(ids, Ensemble::pause)?;
+        later(py, work)
+    }
+
+    /// Lets a member go on as SIGCONT would.
+    fn resume(&self, id: i64) -> PyResult<()> {
+        self.ensemble.get()?.resume(ServerId(id)).map_err(refused)
+    }
+
+    /// Whether a member is paused.
+    fn is_paused(&self, id: i64) -> PyResult<bool> {
+        Ok(self.ensemble.get()?.is_paused(ServerId(id)))
+    }
+
+    /// Whether a member's disk takes nothing any more.
+    fn fill_disk(&self, id: i64, full: bool) -> PyResult<()> {
+        let (ensemble, id) = (self.ensemble.get()?, ServerId(id));
+        if full { ensemble.fill_disk(id) } else { ensemble.free_disk(id) }.map_err(refused)
+    }
+
+    /// Makes each sync of a member's disk take longer.
+    fn slow_disk(&self, id: i64, delay_s: f64) -> PyResult<()> {
+        self.ensemble.get()?.slow_disk(ServerId(id), delay("delay", delay_s)?).map_err(refused)
+    }
+
+    /// The newest log lines of one member, or of all, oldest first.
+    fn logs(&self, id: Option<i64>) -> PyResult<Vec<LogTuple>> {
+        let lines = self.ensemble.get()?.logs(id.map(ServerId)).into_iter();
+        Ok(lines.map(|line| (unix_time(line.time), line.server.0, line.level.as_str(), line.text)).collect())
+    }
+
+    /// The newest transitions of all members, oldest first.
+    fn transitions(&self) -> PyResult<Vec<TransitionTuple>> {
+        let fields = |of: server::Transition| {
+            let (before, after) = (of.before.to_string(), of.after.to_string());
+            let leader = of.leader.map(|id| id.0);
+            (unix_time(of.time), of.server.0, before, after, of.serving, of.epoch.0, leader, of.reason)
+        };
+        Ok(self.ensemble.get()?.transitions().into_iter().map(fields).collect())
+    }
+
     /// Ends the ensemble; a second time is nothing.
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
         let work = self.shutting_down()?;
-        block(py, work)
+        wait(py, work)
     }
 
     /// As `shutdown`, with a future.
@@ -220,5 +303,24 @@ fn all_serving(ensemble: &Ensemble, ids: Vec<ServerId>, timeout: Duration) -> Re
 /// A timeout that Python gave, in seconds.
 pub(super) fn seconds(timeout_s: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(timeout_s)
-        .map_err(|error| pyo3::exceptions::PyValueError::new_err(format!("timeout of {timeout_s} s: {error}")))
+        .map_err(|error| PyValueError::new_err(format!("timeout of {timeout_s} s: {error}")))
+}
+
+/// What was asked for makes no sense: the caller's mistake.
+fn refused(error: server::EnsembleError) -> PyErr {
+    match error {
+        server::EnsembleError::Unknown(_) | server::EnsembleError::Refused(_) => {
+            PyValueError::new_err(error.to_string())
+        }
+        error => EnsembleError::new_err(with_causes(&error)),
+    }
+}
+
+fn delay(what: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("{what} is in seconds, 0 or more, not {seconds}")))
+}
+
+fn unix_time(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

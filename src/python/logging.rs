@@ -14,13 +14,10 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{Registry, reload};
+use tracing::{Event, Level};
 
 use super::errors::ForkError;
+use crate::server::log;
 
 /// Lines that wait for Python at most.
 const LINES_MAX: usize = 10_000;
@@ -37,15 +34,10 @@ struct Queue {
     has_ended: bool,
 }
 
-struct Installed {
-    /// The process whose threads take the lines.
-    pid: u32,
-    level: reload::Handle<LevelFilter, Registry>,
-}
-
 static QUEUE: Mutex<Queue> = Mutex::new(Queue { lines: VecDeque::new(), dropped: 0, has_ended: false });
 static CAME: Condvar = Condvar::new();
-static INSTALLED: OnceLock<Installed> = OnceLock::new();
+/// The process whose threads take the lines.
+static OWNER: OnceLock<u32> = OnceLock::new();
 
 fn queue() -> MutexGuard<'static, Queue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -53,25 +45,18 @@ fn queue() -> MutexGuard<'static, Queue> {
 
 /// From now on lines of this level (Python's number) and above are queued.
 pub(super) fn begin(level: i64) -> PyResult<()> {
-    let filter = filter(level);
-    if INSTALLED.get().is_none() {
-        let (layer, handle) = reload::Layer::new(filter);
-        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer).with(ToQueue)).map_err(
-            |_| PyRuntimeError::new_err("the log lines of this process go elsewhere already: log_to_stderr"),
-        )?;
-        // This thread alone has set the default, so this is the first value.
-        let _ = INSTALLED.set(Installed { pid: std::process::id(), level: handle });
+    if log::is_on_stderr() {
+        return Err(PyRuntimeError::new_err("the log lines of this process go elsewhere already: log_to_stderr"));
     }
-    let Some(installed) = INSTALLED.get() else {
-        return Err(PyRuntimeError::new_err("another thread is about to do the same"));
-    };
-    if installed.pid != std::process::id() {
+    if *OWNER.get_or_init(std::process::id) != std::process::id() {
         // Its lock may be held by a thread that is not in the child.
         return Err(ForkError::new_err(
             "the log lines go to the logging of the parent process; this is a forked child",
         ));
     }
-    installed.level.reload(filter).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    if !log::forward(filter(level), put) {
+        return Err(PyRuntimeError::new_err("the log lines of this process go elsewhere already"));
+    }
     queue().has_ended = false;
     Ok(())
 }
@@ -90,15 +75,18 @@ pub(super) fn lines(py: Python<'_>, limit: usize) -> Option<Vec<LineTuple>> {
 
 /// No more lines are queued; those that wait can still be taken.
 pub(super) fn end(py: Python<'_>) {
-    let Some(installed) = INSTALLED.get().filter(|installed| installed.pid == std::process::id()) else {
+    if !is_owner() {
         return;
-    };
+    }
     py.detach(|| {
-        // An error: the subscriber is gone, and nothing is queued any more.
-        let _ = installed.level.reload(LevelFilter::OFF);
+        log::forward(LevelFilter::OFF, put);
         queue().has_ended = true;
         CAME.notify_all();
     });
+}
+
+fn is_owner() -> bool {
+    OWNER.get() == Some(&std::process::id())
 }
 
 /// Python's level as Rust's filter: 10 DEBUG, 20 INFO, 30 WARNING, 40 and above ERROR.
@@ -122,56 +110,35 @@ fn number(level: Level) -> u32 {
     }
 }
 
-/// Puts each line into the queue.
-struct ToQueue;
-
-/// The server that a span belongs to, by its id.
-struct Server(String);
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ToQueue {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut server = FieldNamed { name: "myid", value: String::new() };
-        attributes.record(&mut server);
-        if let Some(span) = context.span(id).filter(|_| !server.value.is_empty()) {
-            span.extensions_mut().insert(Server(server.value));
-        }
+/// Puts a line of this server into the queue.
+fn put(event: &Event<'_>, server: &str) {
+    if !is_owner() {
+        return; // A forked child: nobody takes the lines there.
     }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if INSTALLED.get().is_none_or(|installed| installed.pid != std::process::id()) {
-            return; // A forked child: nobody takes the lines there.
-        }
-        let metadata = event.metadata();
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        let mut server = String::new();
-        for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(Server(id)) = span.extensions().get::<Server>() {
-                server.clone_from(id);
-            }
-        }
-        let thread = std::thread::current();
-        let at_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let mut queue = queue();
-        if queue.lines.len() >= LINES_MAX {
-            queue.dropped += 1;
-            return;
-        }
-        let dropped = std::mem::take(&mut queue.dropped);
-        queue.lines.push_back((
-            number(*metadata.level()),
-            metadata.target().replace("::", "."),
-            message.0,
-            metadata.file().unwrap_or("rust"),
-            metadata.line().unwrap_or(0),
-            thread.name().unwrap_or("rust").to_owned(),
-            at_s,
-            server,
-            dropped,
-        ));
-        drop(queue);
-        CAME.notify_one();
+    let metadata = event.metadata();
+    let mut message = Message(String::new());
+    event.record(&mut message);
+    let thread = std::thread::current();
+    let at_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let mut queue = queue();
+    if queue.lines.len() >= LINES_MAX {
+        queue.dropped += 1;
+        return;
     }
+    let dropped = std::mem::take(&mut queue.dropped);
+    queue.lines.push_back((
+        number(*metadata.level()),
+        metadata.target().replace("::", "."),
+        message.0,
+        metadata.file().unwrap_or("rust"),
+        metadata.line().unwrap_or(0),
+        thread.name().unwrap_or("rust").to_owned(),
+        at_s,
+        server.to_owned(),
+        dropped,
+    ));
+    drop(queue);
+    CAME.notify_one();
 }
 
 /// The message, and every other field behind it as `name=value`.
@@ -184,19 +151,5 @@ impl Visit for Message {
             "message" => write!(self.0, "{value:?}"),
             name => write!(self.0, " {name}={value:?}"),
         };
-    }
-}
-
-/// One field, as text.
-struct FieldNamed {
-    name: &'static str,
-    value: String,
-}
-
-impl Visit for FieldNamed {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == self.name {
-            self.value = format!("{value:?}");
-        }
     }
 }

@@ -5,7 +5,9 @@
 //! happens once in a test (start, stop, kill, wait for a leader).
 
 use std::pin::Pin;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3_async_runtimes::TaskLocals;
@@ -18,6 +20,35 @@ use super::errors::{EnsembleError, ForkError};
 /// Runs `work` on this thread while other Python threads go on.
 pub(super) fn block<T: Send>(py: Python<'_>, work: impl FnOnce() -> PyResult<T> + Send) -> PyResult<T> {
     py.detach(work)
+}
+
+/// How often a wait looks for signals: Ctrl-C must not feel dead.
+const SIGNALS_EVERY: Duration = Duration::from_millis(50);
+
+/// As [`block`], for what may take long: signals are handled meanwhile, and an exception of their handler
+/// (`KeyboardInterrupt`) gives up the wait. What was asked of a server still happens to it.
+pub(super) fn wait<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce() -> PyResult<T> + Send + 'static,
+) -> PyResult<T> {
+    let (done, result) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("zabkit-wait".to_owned()).spawn(move || {
+        let _ = done.send(work()); // Nobody waits for it any more.
+    });
+    let thread = thread.map_err(|error| EnsembleError::new_err(format!("cannot start a thread: {error}")))?;
+    // Received where the GIL is not held, since another thread may be waiting for it; never both at once.
+    let result = Mutex::new(result);
+    loop {
+        let received = py.detach(|| result.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(SIGNALS_EVERY));
+        match received {
+            Ok(done) => {
+                let _ = py.detach(|| thread.join());
+                return done;
+            }
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+            Err(RecvTimeoutError::Disconnected) => return Err(EnsembleError::new_err("a bug of zabkit: it panicked")),
+        }
+    }
 }
 
 /// Starts `work` on a thread of the awaitables' runtime; the `asyncio.Future` of the running loop has its result.
