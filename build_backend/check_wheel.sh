@@ -10,7 +10,8 @@ pip() { "$scratch/$1/bin/python" -m pip --disable-pip-version-check --quiet "${@
 for environment in tools env; do "${PYTHON3:-python3}" -m venv "$scratch/$environment"; done
 
 pip tools install "maturin>=1.16,<2"
-PYTHONPATH=build_backend "$scratch/tools/bin/python" -c 'import sys, zabkit_build; zabkit_build.build_sdist(sys.argv[1])' "$scratch"
+PATH="$scratch/tools/bin:$PATH" PYTHONPATH=build_backend \
+  python -c 'import sys, zabkit_build; zabkit_build.build_sdist(sys.argv[1])' "$scratch"
 # The crates that are compiled already serve again; only zabkit itself is built anew.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 # From elsewhere, so that nothing of the source tree is imported.
