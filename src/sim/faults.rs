@@ -1,6 +1,6 @@
 //! What goes wrong in a run. Each seed draws its own mix: which faults, how often, how long.
 //!
-//! Some runs know one fault only and have it often; some know all of them. In the second half of a run everything is
+//! Some runs know one fault only and have it often; some know most of them. In the second half of a run everything is
 //! healed.
 
 use super::disk::{EIO, ENOSPC, Fault};
@@ -140,12 +140,17 @@ pub struct Faults {
 impl Faults {
     /// `only`: this kind and no other.
     pub fn draw(mut rng: Rng, only: Option<Kind>) -> Faults {
-        let many = rng.one_in(2);
         let mean = *rng.pick(&[300_000, 1_000_000, 3_000_000]);
+        // One kind alone and often, or a few of them, or most of them: what two faults hide, one may show.
         let mut mix = Vec::new();
-        for kind in KINDS {
-            if rng.percent(if many { 60 } else { 15 }) {
-                mix.push((kind, mean * (1 + rng.below(4)) * if many { 3 } else { 1 }));
+        match rng.below(3) {
+            0 => mix.push((*rng.pick(&KINDS), mean / 2)),
+            many => {
+                for kind in KINDS {
+                    if rng.percent(if many == 1 { 15 } else { 60 }) {
+                        mix.push((kind, mean * (1 + rng.below(4)) * if many == 1 { 1 } else { 3 }));
+                    }
+                }
             }
         }
         if let Some(kind) = only {
