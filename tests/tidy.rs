@@ -18,7 +18,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("peer", &["sync", "jute", "records", "tree", "zab"]),
     ("client", &["jute", "records"]),
     ("server", &["sync", "jute", "records", "tree", "storage", "zab", "peer"]),
-    ("sim", &["sync", "jute", "records", "tree", "storage", "zab", "peer"]),
+    ("sim", &["sync", "jute", "records", "tree", "storage", "zab", "peer", "client"]),
     ("cli", &["sync", "jute", "records", "tree", "storage", "zab", "peer", "client", "server", "sim"]),
     ("python", &["jute", "records", "client", "server"]),
     ("main", &["cli"]),

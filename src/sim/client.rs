@@ -1,18 +1,17 @@
-//! A simulated client: the real wire format, a session kept over reconnects, requests pipelined, one-shot watches.
+//! A simulated client: the real [`client::Session`](crate::client::Session) on a simulated link, with a workload.
 //!
-//! It decides when to connect and what to send; what it gets is judged by [`client_checks`](super::client_checks).
+//! It opens links, carries bytes and makes calls. What goes over the wire is judged by
+//! [`client_checks`](super::client_checks), what the session makes of it by [`client_calls`](super::client_calls).
 
-use super::client_checks::{Pending, Watches};
+use super::client_calls::Calls;
+use super::client_checks::Watches;
+use super::client_wire::{Told, Wire};
 use super::network::{Delivery, Port, Socket};
 use super::rng::Rng;
-use super::workload;
+use super::workload::{self, Workload};
 use super::world::{ClientEvent, Ctx, Event};
-use crate::jute::{Reader, Record};
-use crate::records::{
-    ConnectRequest, ConnectResponse, NOTIFICATION_XID, PING_XID, ReplyHeader, Request, RequestHeader, SET_WATCHES_XID,
-    SessionId, WatcherEvent, Zxid, write_frame,
-};
-use std::collections::VecDeque;
+use crate::client::{self, Session, SessionConfig, State};
+use crate::records::{Request, SessionId, Zxid};
 
 /// A client and its session.
 pub struct Client {
@@ -20,49 +19,35 @@ pub struct Client {
     host: usize,
     servers: usize,
     rng: Rng,
-    link: Link,
-    /// Bytes of a frame that is not whole yet.
-    received: Vec<u8>,
-    /// Number of connections so far; events of an older one are stale.
-    connection: u64,
+    /// `None` before the first one, and between two.
     pub session: Option<Session>,
+    link: Option<Socket>,
+    /// Bytes can be sent on it.
+    is_link_up: bool,
+    /// The last session has ended, and the next one is not asked for yet.
+    is_lost: bool,
+    /// The time of the next wake-up that is scheduled, in microseconds.
+    wakes_at: u64,
+    pub wire: Wire,
+    pub calls: Calls,
+    /// The session, as servers have told of it.
+    pub told: Option<Told>,
     pub last_zxid: Zxid,
     /// Of the last reply; events may be ahead of it.
     pub last_reply: Zxid,
-    next_xid: i32,
-    pub pending: VecDeque<Pending>,
     pub watches: Watches,
-    last_server: Option<usize>,
-    /// The server that last opened or renewed the session.
-    serving: Option<usize>,
+    /// The server of the last link, and the one that last opened or renewed the session.
+    pub last_server: Option<usize>,
+    pub serving: Option<usize>,
     /// When bytes came last, in microseconds.
     heard_at: u64,
-    sent_at: u64,
-    /// How many requests may be unanswered.
+    /// How many calls may be unanswered.
     window: usize,
-    /// Mean time between requests, in microseconds.
+    /// Mean time between calls, in microseconds.
     pace: u64,
     wanted_timeout_ms: i32,
-    pub workload: workload::Workload,
+    pub workload: Workload,
     mode: Mode,
-}
-
-/// What a client remembers of its session.
-#[derive(Clone, Debug)]
-pub struct Session {
-    pub id: SessionId,
-    password: Vec<u8>,
-    timeout_ms: i32,
-    closing: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
-    Idle,
-    Opening(Socket),
-    /// The connect request is sent.
-    Handshake(Socket),
-    Open(Socket),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,23 +69,24 @@ impl Client {
             index,
             host: servers + index,
             servers,
-            link: Link::Idle,
-            received: Vec::new(),
-            connection: 0,
             session: None,
+            link: None,
+            is_link_up: false,
+            is_lost: false,
+            wakes_at: u64::MAX,
+            wire: Wire::default(),
+            calls: Calls::default(),
+            told: None,
             last_zxid: Zxid::ZERO,
             last_reply: Zxid::ZERO,
-            next_xid: 1,
-            pending: VecDeque::new(),
             watches: Watches::default(),
             last_server: None,
             serving: None,
             heard_at: 0,
-            sent_at: 0,
             window,
             pace,
             wanted_timeout_ms,
-            workload: workload::Workload::new(index, rng.fork()),
+            workload: Workload::new(index, rng.fork()),
             mode: Mode::Work,
             rng,
         }
@@ -115,262 +101,241 @@ impl Client {
 
     /// Whether it has the session, and has heard of its server within half of the timeout.
     pub fn is_alive(&self, session: SessionId, ctx: &Ctx) -> bool {
-        self.session.as_ref().is_some_and(|own| own.id == session && !own.closing)
-            && matches!(self.link, Link::Open(_))
-            && ctx.now() - self.heard_at < self.timeout_micros() / 2
+        let timeout = self.session.as_ref().map_or(0, |session| session.timeout_ms() as u64 * 1_000);
+        self.told.as_ref().is_some_and(|own| own.id == session && !own.closing)
+            && self.session.as_ref().is_some_and(|session| session.state() == State::Connected)
+            && ctx.now() - self.heard_at < timeout / 2
     }
 
     pub fn is_done(&self) -> bool {
-        self.mode == Mode::Last { sent: true, done: true } && self.pending.is_empty()
+        self.mode == Mode::Last { sent: true, done: true } && self.calls.is_empty()
     }
 
     pub fn on_event(&mut self, event: ClientEvent, ctx: &mut Ctx) {
         match event {
-            ClientEvent::Connect => self.connect(ctx),
-            ClientEvent::Act(connection) if connection == self.connection => self.act(ctx),
-            ClientEvent::Watchdog(connection) if connection == self.connection => self.watch_over(ctx),
-            ClientEvent::Act(_) | ClientEvent::Watchdog(_) => {}
+            ClientEvent::Begin if self.session.is_none() => self.begin(ctx),
+            ClientEvent::Act => self.act(ctx),
+            ClientEvent::Wake if ctx.now() >= self.wakes_at => {
+                self.wakes_at = u64::MAX;
+                if let Some(session) = &mut self.session {
+                    session.wakeup(ctx.now() / 1_000);
+                }
+            }
+            ClientEvent::Begin | ClientEvent::Wake | ClientEvent::Flush => {}
         }
+        self.pump(ctx);
     }
 
     pub fn on_net(&mut self, socket: Socket, delivery: Delivery, ctx: &mut Ctx) {
-        let ours = match self.link {
-            Link::Idle => false,
-            Link::Opening(open) | Link::Handshake(open) | Link::Open(open) => open == socket,
-        };
-        if !ours {
+        let now_ms = ctx.now() / 1_000;
+        let Some(session) = self.session.as_mut().filter(|_| self.link == Some(socket)) else {
             return;
-        }
+        };
         match delivery {
-            Delivery::Connected => self.handshake(socket, ctx),
-            Delivery::Refused | Delivery::Closed => self.disconnected(ctx),
+            Delivery::Connected => {
+                self.is_link_up = true;
+                session.link_up(now_ms);
+            }
+            Delivery::Refused | Delivery::Closed => {
+                self.link_is_over();
+                if let Some(session) = &mut self.session {
+                    session.link_down(now_ms, "closed");
+                }
+            }
             Delivery::Bytes(bytes) => {
                 self.heard_at = ctx.now();
-                self.received.extend_from_slice(&bytes);
-                self.take_frames(ctx);
+                self.hear(&bytes, ctx);
+                if let Some(session) = &mut self.session {
+                    session.receive(now_ms, &bytes);
+                }
             }
             Delivery::Accepted { .. } => {}
         }
+        self.pump(ctx);
     }
 
-    fn connect(&mut self, ctx: &mut Ctx) {
-        if self.link != Link::Idle {
-            return;
-        }
-        let server = self.rng.below(self.servers as u64) as usize;
-        if self.session.is_some() && self.last_server.is_some_and(|last| last != server) {
-            ctx.counts.session_move_attempts += 1;
-        }
-        self.last_server = Some(server);
-        self.connection += 1;
-        self.received.clear();
-        self.heard_at = ctx.now();
-        self.link = Link::Opening(ctx.connect(self.host, server, Port::Client));
-        let watchdog = ClientEvent::Watchdog(self.connection);
-        // The server may grant less than was asked for.
-        let after = (self.timeout_micros() / 6).min(30_000);
-        ctx.sched.after(after, Event::Client { client: self.index, event: watchdog });
+    /// Opens a session.
+    fn begin(&mut self, ctx: &mut Ctx) {
+        let config =
+            SessionConfig { seed: self.rng.next_u64(), ..SessionConfig::new(self.servers, self.wanted_timeout_ms) };
+        self.session = Some(Session::new(config, ctx.now() / 1_000));
+        self.calls = Calls::default();
+        self.session_is_over();
     }
 
-    fn timeout_micros(&self) -> u64 {
-        let ms = self.session.as_ref().map_or(self.wanted_timeout_ms, |session| session.timeout_ms);
-        ms as u64 * 1_000
-    }
-
-    fn handshake(&mut self, socket: Socket, ctx: &mut Ctx) {
-        self.link = Link::Handshake(socket);
-        let request = ConnectRequest {
-            protocol_version: 0,
-            last_zxid_seen: self.last_zxid,
-            timeout_ms: self.wanted_timeout_ms,
-            session: self.session.as_ref().map_or(SessionId(0), |session| session.id),
-            password: Some(self.session.as_ref().map_or(vec![0; 16], |session| session.password.clone())),
-            read_only: Some(false),
-        };
-        let mut frame = Vec::new();
-        write_frame(&mut frame, |out| request.write(out));
-        ctx.send(socket, frame);
-        // setWatches is pipelined behind the connect request, before anything else can be.
-        if let Some(request) = self.watches.restore(self.last_zxid) {
-            self.send(socket, SET_WATCHES_XID, request, ctx);
+    /// Does what the session asks for, judges what it tells, sends what it has, and sees to its next wake-up.
+    fn pump(&mut self, ctx: &mut Ctx) {
+        while let Some(event) = self.session.as_mut().and_then(Session::poll_event) {
+            ctx.trace.line(|| format!("client {}: {event:?}", self.index));
+            self.on_session_event(event, ctx);
         }
-    }
-
-    /// The connection is gone; what is unanswered has an unknown outcome.
-    fn disconnected(&mut self, ctx: &mut Ctx) {
-        self.link = Link::Idle;
-        ctx.counts.unknown_outcomes += self.pending.iter().filter(|pending| pending.is_write()).count() as u64;
-        self.pending.clear();
-        self.watches.disconnected();
-        if let Mode::Last { sent, done: false } = &mut self.mode {
-            *sent = false;
+        if self.session.as_ref().is_some_and(|session| session.state() == State::Closed) {
+            self.session = None;
+            self.check_nothing_left(ctx);
+            let delay = 1_000 + self.rng.below(30_000);
+            ctx.sched.after(delay, Event::Client { client: self.index, event: ClientEvent::Begin });
         }
-        let delay = 1_000 + self.rng.below(30_000);
-        ctx.sched.after(delay, Event::Client { client: self.index, event: ClientEvent::Connect });
-    }
-
-    fn drop_link(&mut self, ctx: &mut Ctx) {
-        if let Link::Opening(socket) | Link::Handshake(socket) | Link::Open(socket) = self.link {
-            ctx.close(socket);
-            self.disconnected(ctx);
+        if self.link.is_some() && !self.wire.heard.is_empty() {
+            let untold = self.wire.heard.pop_front();
+            ctx.checkers.fail(|| format!("client {}: the session does not tell of {untold:?}", self.index));
         }
-    }
-
-    /// Pings when idle; gives up a server that is silent.
-    fn watch_over(&mut self, ctx: &mut Ctx) {
-        let timeout = self.timeout_micros();
-        if ctx.now() - self.heard_at > timeout * 2 / 3 {
-            return self.drop_link(ctx);
-        }
-        if let Link::Open(socket) = self.link
-            && ctx.now() - self.sent_at >= timeout / 4
-        {
-            self.send(socket, PING_XID, Request::Ping, ctx);
-        }
-        let watchdog = ClientEvent::Watchdog(self.connection);
-        ctx.sched.after(timeout / 6, Event::Client { client: self.index, event: watchdog });
-    }
-
-    /// Sends the next requests of the workload.
-    fn act(&mut self, ctx: &mut Ctx) {
-        let Link::Open(socket) = self.link else {
+        self.flush(ctx);
+        let Some(at) = self.session.as_ref().and_then(Session::next_wakeup) else {
             return;
         };
-        match self.mode {
-            Mode::Work => {
-                let burst = if self.rng.one_in(8) { 1 + self.rng.below(self.window as u64) as usize } else { 1 };
-                for _ in 0..burst {
-                    if self.pending.len() >= self.window || self.session.as_ref().is_none_or(|s| s.closing) {
-                        break;
-                    }
-                    let request = self.workload.next_request();
-                    if request == Request::CloseSession {
-                        self.session.as_mut().expect("checked above").closing = true;
-                    }
-                    self.send_next(socket, request, ctx);
+        let at = (at * 1_000).max(ctx.now());
+        if at < self.wakes_at {
+            self.wakes_at = at;
+            ctx.sched.at(at, Event::Client { client: self.index, event: ClientEvent::Wake });
+        }
+    }
+
+    fn on_session_event(&mut self, event: client::Event, ctx: &mut Ctx) {
+        match event {
+            client::Event::Connect { server } => {
+                if self.told.is_some() && self.last_server.is_some_and(|last| last != server) {
+                    ctx.counts.session_move_attempts += 1;
                 }
-            }
-            Mode::Last { sent: false, done } => {
-                self.mode = Mode::Last { sent: true, done };
-                let request = self.workload.last_request();
-                self.send_next(socket, request, ctx);
-            }
-            Mode::Last { sent: true, .. } => return,
-        }
-        let next = ClientEvent::Act(self.connection);
-        let delay = self.rng.about(self.pace);
-        ctx.sched.after(delay, Event::Client { client: self.index, event: next });
-    }
-
-    fn send_next(&mut self, socket: Socket, request: Request, ctx: &mut Ctx) {
-        let xid = self.next_xid;
-        self.next_xid += 1;
-        self.send(socket, xid, request, ctx);
-    }
-
-    fn send(&mut self, socket: Socket, xid: i32, request: Request, ctx: &mut Ctx) {
-        let mut frame = Vec::new();
-        write_frame(&mut frame, |out| {
-            RequestHeader { xid, op: request.op() }.write(out);
-            request.write(out);
-        });
-        ctx.trace.line(|| format!("client {}: sends {xid} {request:?}", self.index));
-        self.pending.push_back(Pending { xid, request, acknowledged: ctx.checkers.acknowledged });
-        self.sent_at = ctx.now();
-        ctx.counts.requests += 1;
-        ctx.send(socket, frame);
-    }
-
-    fn take_frames(&mut self, ctx: &mut Ctx) {
-        let received = std::mem::take(&mut self.received);
-        let mut from = Reader::new(&received);
-        loop {
-            let mut ahead = from.clone();
-            let Ok(Some(frame)) = ahead.buffer() else {
-                break;
-            };
-            let frame = frame.to_vec();
-            from = ahead;
-            self.on_frame(&frame, ctx);
-            if self.link == Link::Idle {
-                return;
-            }
-        }
-        self.received = from.rest().to_vec();
-    }
-
-    fn on_frame(&mut self, frame: &[u8], ctx: &mut Ctx) {
-        if let Link::Handshake(socket) = self.link {
-            return self.on_connect_response(socket, frame, ctx);
-        }
-        let mut from = Reader::new(frame);
-        let Ok(header) = ReplyHeader::read(&mut from) else {
-            return ctx.checkers.fail(|| "a reply without a header".into());
-        };
-        ctx.trace.word(header.zxid.0 as u64 ^ ((header.xid as u64) << 32));
-        if header.xid == NOTIFICATION_XID {
-            match WatcherEvent::read(&mut from) {
-                Ok(event) => {
-                    ctx.trace.line(|| format!("client {}: event {event:?} at {}", self.index, header.zxid));
-                    self.watches.on_event(self.index, header.zxid, &event, ctx);
-                    self.last_zxid = self.last_zxid.max(header.zxid);
+                self.link_is_over();
+                if std::mem::take(&mut self.is_lost) {
+                    self.check_nothing_left(ctx);
+                    self.calls.session_is_over();
                 }
-                Err(error) => ctx.checkers.fail(|| format!("an event that cannot be read: {error}")),
+                self.last_server = Some(server);
+                self.heard_at = ctx.now();
+                self.link = Some(ctx.connect(self.host, server, Port::Client));
             }
-            return;
+            client::Event::Disconnect { .. } => {
+                if let Some(socket) = self.link {
+                    ctx.close(socket);
+                }
+                self.link_is_over();
+            }
+            client::Event::Reply { call, zxid, result } => self.on_call_answered(call, zxid, result, ctx),
+            client::Event::Watch { ids, event } => self.on_watch_fired(&ids, &event, ctx),
+            client::Event::WatchesLost { ids, reason } => self.on_watches_lost(&ids, reason, ctx),
+            client::Event::State(state) => self.on_state(state, ctx),
+            client::Event::Note(_) => {}
         }
-        self.on_reply(&header, &mut from, ctx);
     }
 
-    /// A reply has passed its checks and is done.
-    pub fn on_answered(&mut self, pending: &Pending, ctx: &mut Ctx) {
-        match (&pending.request, self.mode) {
-            (Request::CloseSession, _) => {
-                self.session = None;
-                self.watches = Watches::default();
-                (self.last_zxid, self.last_reply) = (Zxid::ZERO, Zxid::ZERO);
-                self.drop_link(ctx);
-            }
-            (request, Mode::Last { sent: true, .. }) if workload::is_last(request) => {
-                self.mode = Mode::Last { sent: true, done: true };
-            }
+    fn on_state(&mut self, state: State, ctx: &mut Ctx) {
+        match state {
+            State::AuthFailed => ctx.checkers.fail(|| format!("client {}: {state:?}", self.index)),
+            State::Suspended => ctx.counts.links_lost += 1,
+            State::Lost => self.is_lost = true,
             _ => {}
         }
     }
 
-    fn on_connect_response(&mut self, socket: Socket, frame: &[u8], ctx: &mut Ctx) {
-        let Ok(response) = ConnectResponse::from_bytes(frame) else {
-            return ctx.checkers.fail(|| "a connect response that cannot be read".into());
-        };
-        ctx.trace.line(|| format!("client {}: {response:?}", self.index));
-        if response.timeout_ms <= 0 {
-            if let Some(session) = self.session.take() {
-                if !session.closing && !ctx.checkers.is_over(session.id) {
-                    ctx.checkers.fail(|| format!("session {} is refused, but nothing has closed it", session.id));
+    fn link_is_over(&mut self) {
+        self.link = None;
+        self.is_link_up = false;
+        self.wire = Wire::default();
+        self.watches.disconnected();
+    }
+
+    /// Sends what the session has to send; sometimes the link takes a part only.
+    fn flush(&mut self, ctx: &mut Ctx) {
+        while let (Some(socket), true) = (self.link, self.is_link_up)
+            && let Some(session) = &mut self.session
+        {
+            let mut bytes = session.output().to_vec();
+            if bytes.is_empty() {
+                return;
+            }
+            let is_full = self.rng.one_in(16);
+            if is_full {
+                bytes.truncate(self.rng.below(bytes.len() as u64) as usize);
+            }
+            session.sent(bytes.len());
+            self.say(&bytes, ctx);
+            if !bytes.is_empty() {
+                ctx.send(socket, bytes);
+            }
+            if is_full {
+                let delay = self.rng.about(2_000);
+                return ctx.sched.after(delay, Event::Client { client: self.index, event: ClientEvent::Flush });
+            }
+        }
+    }
+
+    /// Makes the next calls of the workload.
+    fn act(&mut self, ctx: &mut Ctx) {
+        let delay = self.rng.about(self.pace);
+        let next = Event::Client { client: self.index, event: ClientEvent::Act };
+        match self.mode {
+            Mode::Work => {
+                ctx.sched.after(delay, next);
+                let burst = if self.rng.one_in(8) { 1 + self.rng.below(self.window as u64) as usize } else { 1 };
+                for _ in 0..burst {
+                    if self.calls.len() >= self.window {
+                        break;
+                    }
+                    let request = self.workload.next_request();
+                    self.make(request, ctx);
                 }
-                ctx.counts.sessions_expired += 1;
-            } else {
-                ctx.checkers.fail(|| format!("client {}: a new session is refused", self.index));
+                if self.rng.one_in(20) {
+                    self.forget_a_watch(ctx);
+                }
             }
-            self.watches = Watches::default();
-            (self.last_zxid, self.last_reply) = (Zxid::ZERO, Zxid::ZERO);
-            return self.drop_link(ctx);
+            Mode::Last { sent, done } => {
+                if !done {
+                    ctx.sched.after(delay, next);
+                }
+                if !sent && self.session.is_some() {
+                    self.mode = Mode::Last { sent: true, done };
+                    let request = self.workload.last_request();
+                    self.make(request, ctx);
+                }
+            }
         }
-        match &self.session {
-            Some(session) if session.id != response.session || session.password != response.password => {
-                ctx.checkers.fail(|| format!("session {} is renewed as {}", session.id, response.session));
+    }
+
+    fn make(&mut self, request: Request, ctx: &mut Ctx) {
+        let now_ms = ctx.now() / 1_000;
+        let Some(session) = self.session.as_mut() else { return };
+        if request == Request::CloseSession {
+            if let Some(told) = &mut self.told {
+                told.closing = true;
             }
-            Some(_) => ctx.counts.sessions_renewed += 1,
-            None if !ctx.checkers.ghost.was_created(response.session) => {
-                ctx.checkers.fail(|| format!("session {} is told, but not committed", response.session));
-            }
-            None => ctx.counts.sessions_created += 1,
+            return session.close(now_ms);
         }
-        ctx.counts.sessions_moved += u64::from(self.session.is_some() && self.serving != self.last_server);
-        self.serving = self.last_server;
-        let (id, password, timeout_ms) = (response.session, response.password, response.timeout_ms);
-        self.session = Some(Session { id, password, timeout_ms, closing: false });
-        self.link = Link::Open(socket);
-        self.act(ctx);
+        let watch = workload::asks_for_watch(&request).then(|| self.calls.next_watch());
+        match workload::with_call(&request, watch, |call| session.call(now_ms, call)) {
+            Ok(call) => self.calls.made(call, request, watch, ctx.checkers.acknowledged),
+            Err(client::CallError::Over(State::Closed)) => self.call_is_not_made(&request),
+            Err(error) => ctx.checkers.fail(|| format!("client {}: {request:?} is refused: {error}", self.index)),
+        }
+    }
+
+    /// The last write has not been made, or has failed: it is tried again.
+    fn call_is_not_made(&mut self, request: &Request) {
+        if let Mode::Last { sent, done: false } = &mut self.mode
+            && workload::is_last(request)
+        {
+            *sent = false;
+        }
+    }
+
+    fn forget_a_watch(&mut self, ctx: &mut Ctx) {
+        if let (Some(id), Some(session)) = (self.calls.pick_watch(&mut self.rng), &mut self.session) {
+            ctx.trace.line(|| format!("client {}: forgets {id:?}", self.index));
+            ctx.counts.watches_forgotten += 1;
+            session.forget_watch(ctx.now() / 1_000, id);
+            self.calls.forget(id);
+        }
+    }
+
+    /// A call has its answer, which has passed its checks.
+    pub fn on_done(&mut self, request: &Request, is_ok: bool) {
+        if !is_ok {
+            return self.call_is_not_made(request);
+        }
+        if let Mode::Last { sent: true, .. } = self.mode
+            && workload::is_last(request)
+        {
+            self.mode = Mode::Last { sent: true, done: true };
+        }
     }
 }

@@ -2,11 +2,14 @@
 //! zxid that it names; every watched change exactly once, and before the reply that shows it.
 
 use super::client::Client;
+use super::client_calls::{Calls, WatchKind, watch_set};
+use super::client_wire::Heard;
 use super::ghost::{Ghost, Outcome};
 use super::world::Ctx;
+use crate::client::CallId;
 use crate::jute::Reader;
 use crate::records::{
-    ErrorCode, EventType, MultiResult, PathReply, PathWatch, ReplyHeader, Request, Response, SET_WATCHES_XID,
+    ErrorCode, EventType, MultiResult, PathReply, PathType, PathWatch, ReplyHeader, Request, Response, SET_WATCHES_XID,
     SetWatchesRequest, Stat, WatcherEvent, Zxid,
 };
 use crate::tree::ChangeKind;
@@ -19,6 +22,8 @@ pub struct Pending {
     pub request: Request,
     /// The highest zxid that anybody had been told when it was sent; a sync must reach it.
     pub acknowledged: Zxid,
+    /// Whose request it is; `None`: of the session itself.
+    pub call: Option<CallId>,
 }
 
 impl Pending {
@@ -27,49 +32,58 @@ impl Pending {
     }
 }
 
-/// The kinds of one-shot watches, as clients keep them for setWatches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum WatchKind {
-    /// On a znode that was there.
-    Data,
-    /// On one that was not.
-    Exist,
-    Child,
-}
+const KINDS: [WatchKind; 3] = [WatchKind::Data, WatchKind::Exist, WatchKind::Child];
 
-/// The watches of a client that have not fired.
+/// The watches that the server has of a client, as the wire shows them.
 #[derive(Debug, Default)]
 pub struct Watches {
     /// By path and whether it is of the child table: the kind, and the zxid as of which it watches.
     set: BTreeMap<(String, bool), (WatchKind, Zxid)>,
+    /// The paths of each of [`KINDS`] that must be set again.
+    to_restore: [Vec<String>; 3],
     /// Nothing has fired up to here.
     checked: Zxid,
     /// The reply to setWatches has not come yet.
-    restoring: Option<Zxid>,
+    is_restoring: bool,
     /// Catch-up deletions may come for each table.
     deleted_in_catch_up: BTreeSet<String>,
 }
 
 impl Watches {
-    /// The request that sets the watches again, if there are any.
-    pub fn restore(&mut self, last_zxid: Zxid) -> Option<Request> {
-        if self.set.is_empty() {
-            return None;
+    /// A new link has the session: its first request must set the watches again that the session's host has by now.
+    pub fn on_connected(&mut self, calls: &Calls) {
+        self.to_restore = KINDS.map(|kind| calls.watched(kind));
+    }
+
+    /// The first request on a new link; `None` if it sets no watches.
+    pub fn restore(&mut self, request: Option<&SetWatchesRequest>) -> Result<(), String> {
+        let mut kept = BTreeMap::new();
+        for (kind, expected) in KINDS.into_iter().zip(std::mem::take(&mut self.to_restore)) {
+            let list = request.and_then(|request| match kind {
+                WatchKind::Data => request.data.as_deref(),
+                WatchKind::Exist => request.exist.as_deref(),
+                WatchKind::Child => request.child.as_deref(),
+            });
+            let list = list.unwrap_or_default();
+            if *list != expected[..] {
+                return Err(format!("{kind:?} watches on {list:?} are set again, not {expected:?}"));
+            }
+            for path in list {
+                let key = (path.clone(), kind == WatchKind::Child);
+                let Some((_, since)) = self.set.remove(&key) else {
+                    return Err(format!("a {kind:?} watch on {path} is set again that was not there"));
+                };
+                kept.insert(key, (kind, since));
+            }
         }
-        self.restoring = Some(last_zxid);
-        let of = |wanted: WatchKind| {
-            Some(self.set.iter().filter(|(_, (kind, _))| *kind == wanted).map(|((path, _), _)| path.clone()).collect())
-        };
-        Some(Request::SetWatches(SetWatchesRequest {
-            relative_zxid: last_zxid,
-            data: of(WatchKind::Data),
-            exist: of(WatchKind::Exist),
-            child: of(WatchKind::Child),
-        }))
+        // Whatever else the last server had was forgotten by the host.
+        self.set = kept;
+        self.is_restoring = request.is_some();
+        Ok(())
     }
 
     pub fn disconnected(&mut self) {
-        self.restoring = None;
+        self.is_restoring = false;
         self.deleted_in_catch_up.clear();
     }
 
@@ -94,7 +108,7 @@ impl Watches {
             let Some(&(_, since)) = self.set.get(&key) else {
                 continue;
             };
-            let fits = if self.restoring.is_some() {
+            let fits = if self.is_restoring {
                 // Catch-up goes by what is there now, not by what happened first; it names no zxid.
                 ghost.changed_since(&event.path, child, since).is_some()
             } else {
@@ -119,14 +133,14 @@ impl Watches {
                 format!("client {client}: {event:?} at {zxid} fits no watch and no change; watches: {watches:?}")
             });
         }
-        if self.restoring.is_some() && fired == 2 {
+        if self.is_restoring && fired == 2 {
             self.deleted_in_catch_up.insert(event.path.clone());
         }
     }
 
     /// A reply of `zxid` has come: whatever has changed up to there must have been told.
     fn check(&mut self, client: usize, zxid: Zxid, ctx: &mut Ctx) {
-        if zxid <= self.checked || self.restoring.is_some() {
+        if zxid <= self.checked || self.is_restoring {
             return;
         }
         self.checked = zxid;
@@ -141,9 +155,18 @@ impl Watches {
         }
     }
 
+    /// removeWatches is answered.
+    fn removed(&mut self, path: &str, err: i32) -> Result<(), String> {
+        let before = self.set.len();
+        self.set.retain(|(each, _), _| each != path);
+        let told = self.set.len() < before;
+        let is_right = err == if told { 0 } else { ErrorCode::NoWatcher.code() };
+        if is_right { Ok(()) } else { Err(format!("there was a watch: {told}")) }
+    }
+
     /// setWatches is answered: what has not fired watches again.
     fn restored(&mut self, client: usize, zxid: Zxid, ctx: &mut Ctx) {
-        self.restoring = None;
+        self.is_restoring = false;
         self.deleted_in_catch_up.clear();
         for ((path, _), (kind, since)) in &mut self.set {
             if *kind == WatchKind::Exist && ctx.checkers.ghost.state_at(path, zxid).is_none() {
@@ -168,7 +191,7 @@ fn fits(change: Option<(Zxid, ChangeKind)>, event: i32) -> bool {
 impl Client {
     pub fn on_reply(&mut self, header: &ReplyHeader, body: &mut Reader<'_>, ctx: &mut Ctx) {
         let index = self.index;
-        let Some(pending) = self.pending.pop_front() else {
+        let Some(pending) = self.wire.pending.pop_front() else {
             return ctx.checkers.fail(|| format!("client {index}: reply {header:?} to nothing"));
         };
         ctx.trace.line(|| format!("client {index}: reply {header:?} to {:?}", pending.request));
@@ -193,7 +216,9 @@ impl Client {
                 return ctx.checkers.fail(|| format!("client {index}: a reply that cannot be read: {error}"));
             }
         };
-        let verdict = if pending.is_write() {
+        let verdict = if let Request::RemoveWatches(PathType { path: Some(path), .. }) = &pending.request {
+            self.watches.removed(path, header.err)
+        } else if pending.is_write() {
             if zxid <= self.last_reply {
                 let seen = self.last_reply;
                 Err(format!("a reply before it was of {seen}, so it has seen the write too early"))
@@ -223,21 +248,17 @@ impl Client {
             Response::PathStat(told) => self.workload.created(&told.path),
             _ => {}
         }
-        self.register_watch(&pending.request, header);
+        if let Some((path, kind)) = watch_set(&pending.request, header.err) {
+            self.watches.register(path, kind, zxid);
+        }
         self.last_zxid = zxid;
         self.last_reply = zxid;
-        self.on_answered(&pending, ctx);
-    }
-
-    fn register_watch(&mut self, request: &Request, header: &ReplyHeader) {
-        let (body, kind) = match request {
-            Request::Exists(body) if header.err == ErrorCode::NoNode.code() => (body, WatchKind::Exist),
-            Request::Exists(body) | Request::GetData(body) if header.err == 0 => (body, WatchKind::Data),
-            Request::GetChildren(body) | Request::GetChildren2(body) if header.err == 0 => (body, WatchKind::Child),
-            _ => return,
-        };
-        if let PathWatch { path: Some(path), watch: true } = body {
-            self.watches.register(path, kind, header.zxid);
+        if let Some(call) = pending.call {
+            let result = if header.err == 0 { Ok(response) } else { Err(header.err) };
+            self.wire.heard.push_back(Heard::Answer { call, zxid, result });
+        }
+        if pending.request == Request::CloseSession {
+            self.session_is_over();
         }
     }
 
@@ -250,7 +271,7 @@ impl Client {
         ghost: &Ghost,
     ) -> Result<(), String> {
         let committed = ghost.get(header.zxid).ok_or("it is not committed")?;
-        let session = self.session.as_ref().map(|session| session.id);
+        let session = self.told.as_ref().map(|told| told.id);
         if Some(committed.txn.session) != session || committed.txn.cxid != pending.xid {
             return Err(format!("{:?} is committed there", committed.txn));
         }

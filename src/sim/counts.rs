@@ -32,9 +32,19 @@ counts! {
     writes_acknowledged,
     reads_answered,
     unknown_outcomes,
+    /// Calls that waited for a connection in vain.
+    calls_never_sent,
+    /// Reads and syncs whose link broke.
+    reads_sent_again,
+    /// Reads that owed something to a sync before them.
+    reads_behind_a_sync,
     /// Requests that had to wait behind a write or sync of their session.
     parked_reads,
     events_seen,
+    watches_fired,
+    watches_forgotten,
+    watches_removed,
+    links_lost,
     sessions_created,
     sessions_renewed,
     /// Reconnects to another server than before.
@@ -73,6 +83,11 @@ counts! {
 }
 
 impl Counts {
+    /// What has never happened, although every mix of faults should meet it some time.
+    pub fn never(&self) -> Vec<&'static str> {
+        self.all().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+
     pub fn on_note(&mut self, note: &Note) {
         match note {
             Note::ElectionWon { .. } => self.elections += 1,

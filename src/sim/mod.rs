@@ -6,7 +6,9 @@
 
 pub mod checkers;
 mod client;
+mod client_calls;
 mod client_checks;
+mod client_wire;
 pub mod counts;
 pub mod disk;
 mod disk_queue;

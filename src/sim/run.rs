@@ -135,8 +135,9 @@ impl World {
             self.ctx.sched.after(rng.below(50_000), Event::Start { host, incarnation });
         }
         for client in 0..self.clients.len() {
-            let event = ClientEvent::Connect;
-            self.ctx.sched.after(rng.below(300_000), Event::Client { client, event });
+            for event in [ClientEvent::Begin, ClientEvent::Act] {
+                self.ctx.sched.after(rng.below(300_000), Event::Client { client, event });
+            }
         }
         self.begin_faults();
         *rng.pick(&[3_000_000, 8_000_000, 20_000_000])

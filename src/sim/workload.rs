@@ -1,6 +1,7 @@
 //! What clients ask for: a few shared parents, names that collide, values that never repeat.
 
 use super::rng::Rng;
+use crate::client::{Call, CreateMode, WatchId, WriteOp};
 use crate::records::{
     Acl, CreateRequest, MultiOp, MultiRequest, PathOnly, PathVersion, PathWatch, Request, RequestAcl, SetDataRequest,
 };
@@ -25,6 +26,71 @@ pub struct Workload {
 /// Whether it is a [`last_request`](Workload::last_request).
 pub fn is_last(request: &Request) -> bool {
     matches!(request, Request::Create(CreateRequest { path: Some(path), .. }) if path.starts_with(LAST))
+}
+
+/// Whether the request is to set a watch.
+pub fn asks_for_watch(request: &Request) -> bool {
+    match request {
+        Request::Exists(body) | Request::GetData(body) | Request::GetChildren(body) | Request::GetChildren2(body) => {
+            body.watch
+        }
+        _ => false,
+    }
+}
+
+/// Does `make` with the call that is the request.
+pub fn with_call<R>(request: &Request, watch: Option<WatchId>, make: impl FnOnce(&Call<'_>) -> R) -> R {
+    let acl = &[Acl::open()][..];
+    match request {
+        Request::Create(body) => make(&create(body, acl, false)),
+        Request::Create2(body) => make(&create(body, acl, true)),
+        Request::Delete(body) => make(&Call::Delete { path: text(&body.path), version: body.version }),
+        Request::SetData(body) => {
+            make(&Call::Set { path: text(&body.path), data: body.data.as_deref(), version: body.version })
+        }
+        Request::Sync(body) => make(&Call::Sync { path: text(&body.path) }),
+        Request::Exists(body) => make(&Call::Exists { path: text(&body.path), watch }),
+        Request::GetData(body) => make(&Call::Get { path: text(&body.path), watch }),
+        Request::GetChildren(body) => make(&Call::Children { path: text(&body.path), watch, stat: false }),
+        Request::GetChildren2(body) => make(&Call::Children { path: text(&body.path), watch, stat: true }),
+        Request::Multi(body) => {
+            let ops: Vec<WriteOp<'_>> = body.ops.iter().map(|op| write_op(op, acl)).collect();
+            make(&Call::Multi { ops: &ops })
+        }
+        other => unreachable!("the workload has no {other:?}"),
+    }
+}
+
+fn text(path: &Option<String>) -> &str {
+    path.as_deref().unwrap_or_default()
+}
+
+fn mode(flags: i32) -> CreateMode {
+    match flags {
+        0 => CreateMode::Persistent,
+        1 => CreateMode::Ephemeral,
+        2 => CreateMode::PersistentSequential,
+        _ => CreateMode::EphemeralSequential,
+    }
+}
+
+fn create<'a>(body: &'a CreateRequest, acl: &'a [Acl], stat: bool) -> Call<'a> {
+    Call::Create { path: text(&body.path), data: body.data.as_deref(), acl, mode: mode(body.flags), stat }
+}
+
+fn write_op<'a>(op: &'a MultiOp, acl: &'a [Acl]) -> WriteOp<'a> {
+    match op {
+        MultiOp::Create(body) => {
+            let (data, mode) = (body.data.as_deref(), mode(body.flags));
+            WriteOp::Create { path: text(&body.path), data, acl, mode, stat: false }
+        }
+        MultiOp::SetData(body) => {
+            WriteOp::Set { path: text(&body.path), data: body.data.as_deref(), version: body.version }
+        }
+        MultiOp::Delete(body) => WriteOp::Delete { path: text(&body.path), version: body.version },
+        MultiOp::Check(body) => WriteOp::Check { path: text(&body.path), version: body.version },
+        other => unreachable!("the workload has no {other:?}"),
+    }
 }
 
 impl Workload {

@@ -40,12 +40,17 @@ impl From<NetEvent> for Event {
     }
 }
 
-/// A client's own doings; the number is that of its connection.
+/// A client's own doings.
 #[derive(Clone, Copy, Debug)]
 pub enum ClientEvent {
-    Connect,
-    Act(u64),
-    Watchdog(u64),
+    /// It opens a session if it has none.
+    Begin,
+    /// It makes the next calls.
+    Act,
+    /// Its session wants to be woken.
+    Wake,
+    /// Its link takes bytes again.
+    Flush,
 }
 
 /// What everybody in a run has a hand on.
