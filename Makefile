@@ -69,7 +69,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim bench bench-python chaos fuzz plugin-soak interop clean
+.PHONY: demo test test-rust loom test-python lint sim bench bench-python chaos fuzz plugin-soak client-soak interop clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -120,6 +120,9 @@ fuzz: $(BUILT) ## 100,000 mutated frames at each of the client, election and quo
 
 plugin-soak: $(BUILT) ## 200 pytest tests in a row, each with three fresh servers; nothing may be left behind
 	$(PY) -m pytest -m soak -s tests/python/test_plugin_soak.py
+
+client-soak: $(BUILT) ## 10,000 cancellations, cut links, ended clients and closed loops under asyncio clients
+	$(PY) -m pytest -m soak -s tests/python -k ten_thousand
 
 interop: $(BUILT) ## Apache's servers and kazoo's own test suite (Debian's packages and ../shared/tools)
 	tests/interop.sh

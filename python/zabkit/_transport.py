@@ -25,6 +25,8 @@ class Link(asyncio.Protocol):
         self._number = number
         self._transport: asyncio.Transport | None = None
         self._opening = loop.create_task(self._open(loop, host, port))
+        # A loop that is closed under a client is silent about it, as it is where the core has the socket.
+        self._opening._log_destroy_pending = False  # type: ignore[attr-defined]
 
     async def _open(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
         try:

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -102,6 +102,11 @@ impl Calls {
         self.waiting.len() - self.answered
     }
 
+    /// All that wait.
+    pub(super) fn into_waiting(self) -> impl Iterator<Item = Waiting> {
+        self.waiting.into_iter().flatten()
+    }
+
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for call in self.waiting.iter().flatten() {
             visit.call(&call.future)?;
@@ -134,6 +139,11 @@ impl ClientCore {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there was a panic while the lock was held.
+    pub(super) fn is_broken(&self) -> bool {
+        self.inner.is_poisoned()
+    }
+
     /// ms of the session's clock.
     pub(super) fn now(&self) -> u64 {
         self.begun.elapsed().as_millis() as u64
@@ -162,6 +172,9 @@ impl ClientCore {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, core) = (slf.py(), slf.get());
         core.check_process()?;
+        if core.is_broken() {
+            return Err(PyRuntimeError::new_err("a bug of zabkit has broken this client"));
+        }
         let future = core.create_future.bind(py).call0()?;
         core.flush_soon(slf)?;
         let path = path.map(|path| path.clone().unbind());

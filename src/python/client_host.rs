@@ -103,6 +103,9 @@ impl ClientCore {
     /// Only what ends the program comes back as an error: a `KeyboardInterrupt` or `SystemExit` of a listener.
     pub(super) fn drive(&self, slf: &Bound<'_, Self>, act: impl FnOnce(&mut Inner, u64) -> Watch) -> PyResult<()> {
         let py = slf.py();
+        if self.is_broken() {
+            return self.give_up(py);
+        }
         let (watch, fd) = {
             let mut inner = self.lock();
             (act(&mut inner, self.now()), inner.link.fd())
@@ -305,6 +308,18 @@ impl ClientCore {
         }
     }
 
+    /// After a panic in the session, which is a bug of ours and has been raised: the loop shall not run into it again
+    /// in each of its turns. Whoever waits is told.
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        let calls = std::mem::take(&mut self.lock().calls);
+        for call in calls.into_waiting() {
+            let error = PyRuntimeError::new_err("a bug of zabkit has broken this client");
+            resolve(call.future.bind(py), Outcome::Exception(error.into_value(py).into_bound(py).into_any()));
+        }
+        self.end(py);
+        Ok(())
+    }
+
     /// The session is over: the loop forgets this core, and whoever waits for the end goes on.
     fn end(&self, py: Python<'_>) {
         self.drop_link(py);
@@ -320,11 +335,17 @@ impl ClientCore {
         }
     }
 
-    /// As if the server had closed the link while the session was being closed.
+    /// As if the server had closed the link while the session was being closed. Also from the thread of a garbage
+    /// collection, which may be any: then the loop that runs elsewhere does it.
     pub(super) fn abort_now(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, core) = (slf.py(), slf.get());
+        let event_loop = core.event_loop.bind(py);
+        let running = py.import("asyncio")?.call_method0("_get_running_loop")?;
+        if !running.is(event_loop) && event_loop.call_method0("is_running")?.is_truthy()? {
+            return core.on_loop(py, "call_soon_threadsafe", (slf.getattr("abort")?,));
+        }
         core.drop_link(py);
-        let is_closed = core.event_loop.bind(py).call_method0("is_closed")?.is_truthy()?;
+        let is_closed = event_loop.call_method0("is_closed")?.is_truthy()?;
         let given_up = {
             let inner = &mut *core.lock();
             inner.is_started = true;

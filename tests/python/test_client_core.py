@@ -262,6 +262,25 @@ def test_an_aborted_client_lets_go_of_everything_while_its_loop_runs_on(
     asyncio.run(main())
 
 
+def test_a_client_is_aborted_from_another_thread_as_a_garbage_collection_does(
+    zk_server: zabkit.blocking.Server,
+) -> None:
+    async def main() -> None:
+        told = Told()
+        core = begin(zk_server.hosts, told)
+        await told.until("state", "CONNECTED")
+        call = core.create("/other-thread", b"", None, 1, 0, False)
+        thread = threading.Thread(target=core.abort)
+        thread.start()
+        thread.join()
+        assert not call.done(), "only the loop's own thread may resolve it"
+        with pytest.raises(errors.ConnectionClosedError):
+            await asyncio.wait_for(call, 30)
+        assert told.states == ["CLOSED"]
+
+    asyncio.run(main())
+
+
 def test_closed_clients_leave_no_files_threads_or_objects(zk_server: zabkit.blocking.Server) -> None:
     async def main() -> None:
         async with connected(zk_server.hosts):
