@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,8 +24,8 @@ servers: size of the ensemble. tick_time_ms: ZooKeeper's tickTime. timeout: seco
 scope: "function", "class", "module" or "session", how long the servers live; its default is the ini zabkit_scope.\
 """
 
-# What the fixtures gave to a test, by kind, for its report.
-_lent = pytest.StashKey[dict[str, Any]]()
+# What tells how the servers of a test stand, by their kind.
+_reports = pytest.StashKey[dict[str, Callable[[], str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,13 +50,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    lent = item.stash.get(_lent, {})
-    if report.failed and lent:
-        from pytest_zabkit import _report
-
-        report.sections += [(f"zabkit {kind}", _report.describe(servers)) for kind, servers in lent.items()]
+    reports = item.stash.get(_reports, {})
+    if report.failed:
+        report.sections += [(f"zabkit {kind}", text()) for kind, text in reports.items()]
     if report.when == "teardown":
-        lent.clear()  # pytest keeps all tests until the end of the run.
+        reports.clear()  # pytest keeps all tests until the end of the run.
     return report
 
 
@@ -69,7 +67,7 @@ def zk_ensemble(request: pytest.FixtureRequest) -> Iterator[zabkit.Ensemble | za
     """
     from pytest_zabkit import _servers
 
-    with _servers.lend(_servers.ENSEMBLE, request, request.node.stash.setdefault(_lent, {})) as ensemble:
+    with _servers.lend(_servers.ENSEMBLE, request, request.node.stash.setdefault(_reports, {})) as ensemble:
         yield ensemble
 
 
@@ -82,7 +80,7 @@ def zk_server(request: pytest.FixtureRequest) -> Iterator[zabkit.Server | zabkit
     """
     from pytest_zabkit import _servers
 
-    with _servers.lend(_servers.SERVER, request, request.node.stash.setdefault(_lent, {})) as server:
+    with _servers.lend(_servers.SERVER, request, request.node.stash.setdefault(_reports, {})) as server:
         yield server
 
 

@@ -7,13 +7,15 @@ form, and an asynchronous test is lent the asyncio form of the same servers.
 from __future__ import annotations
 
 import contextlib
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import pytest
 
 import zabkit
+from pytest_zabkit._report import describe
 from pytest_zabkit._settings import Settings, is_asynchronous
 from zabkit import Role, blocking
 
@@ -67,7 +69,11 @@ class _Ensembles(Kind[blocking.Ensemble, zabkit.Ensemble]):
 
     def mend(self, servers: blocking.Ensemble) -> None:
         servers.start()  # Nothing if it runs.
+        servers.heal()
         for member in servers:
+            member.free_disk()
+            member.slow_disk(0)
+            member.resume()
             if member.status.role is Role.ENDED:
                 member.restart()
         for member in servers:
@@ -99,20 +105,21 @@ SERVER = _Servers()
 
 @contextlib.contextmanager
 def lend(
-    kind: Kind[_Blocking, _Asyncio], request: pytest.FixtureRequest, lent: dict[str, Any]
+    kind: Kind[_Blocking, _Asyncio], request: pytest.FixtureRequest, reports: dict[str, Callable[[], str]]
 ) -> Iterator[_Blocking | _Asyncio]:
-    """What a fixture gives to a test; kept in `lent` too, for the test's report."""
+    """What a fixture gives to a test. Adds to `reports` what tells how it stands, or after its end, how it stood."""
     asynchronous = is_asynchronous(request)
     with _running(kind, request.node, Settings.of(request.node)) as servers:
-        if not asynchronous:
-            lent[kind.name] = servers
-            yield servers
-            return
-        form = lent[kind.name] = kind.asyncio_form(servers)
+        form = kind.asyncio_form(servers) if asynchronous else None
+        lent = servers if form is None else form
+        reports[kind.name] = functools.partial(describe, lent)
         try:
-            yield form
+            yield lent
         finally:
-            kind.take_back(servers, form)
+            # A fixture of the user's own may yet fail, when the servers are gone.
+            reports[kind.name] = functools.partial(str, describe(lent))
+            if form is not None:
+                kind.take_back(servers, form)
 
 
 @contextlib.contextmanager

@@ -29,9 +29,16 @@ def test_an_example_runs_as_it_stands(name: str) -> None:
     assert re.match(SAYS[name], done.stdout, re.DOTALL), done.stdout
 
 
+def test_the_example_for_pytest_passes() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLES / "test_partition.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 passed" in done.stdout
+
+
 def test_every_example_is_run_and_short() -> None:
     shown = {path.stem: path.read_text().count("\n") for path in EXAMPLES.glob("*.py")}
-    assert set(shown) == {*SAYS}
+    assert set(shown) == {*SAYS, "test_partition"}
     assert all(lines < 60 for name, lines in shown.items() if name != "demo"), shown
 
 

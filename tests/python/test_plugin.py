@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from plugin_runs import AUTO, STRICT, WITHOUT_ASYNCIO, Run
 
@@ -141,7 +143,7 @@ def test_what_a_marker_cannot_mean_fails_the_test_with_the_reason(run: Run) -> N
             "@pytest.mark.zabkit takes servers=, tick_time_ms=, timeout=, scope=; not size",
             "@pytest.mark.zabkit takes servers=, tick_time_ms=, timeout=, scope=; not 5",
             "zabkit: a scope is one of function, class, module, session; not 'package'",
-            "*an ensemble has at least one server, not 0",
+            "*ValueError: servers is at least one, not 0",
         ]
     )
 
@@ -183,7 +185,15 @@ def test_a_wider_scope_shares_servers_which_are_whole_again_for_each_test(run: R
             assert zk_ensemble.hosts == shared.ensemble
             assert zk_server.hosts == shared.server
             assert all(member.status.serving for member in zk_ensemble)
-            zk_ensemble.stop()
+            zk_ensemble.partition({1}, {2}, {3})
+            zk_ensemble[1].pause()
+            zk_ensemble[2].fill_disk()
+            zk_ensemble[3].slow_disk(60.0)
+
+        async def test_what_was_hurt_is_well(zk, zk_ensemble):
+            assert all(member.status.serving and not member.is_paused for member in zk_ensemble)
+            await zk.create("/a", b"1")
+            await zk_ensemble.stop()
 
         async def test_what_was_stopped_is_started(zk_ensemble):
             assert all(member.status.serving for member in zk_ensemble)
@@ -211,7 +221,7 @@ def test_a_wider_scope_shares_servers_which_are_whole_again_for_each_test(run: R
         ini=AUTO + "pythonpath = .\n",
         shared="",
     )
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=7)
 
 
 def test_a_module_that_is_taken_up_again_has_servers_anew(run: Run) -> None:
@@ -289,30 +299,67 @@ def test_the_ini_option_gives_the_scope_of_all_tests(run: Run) -> None:
     run(module, module, ini=ini, shared="hosts = None").assert_outcomes(passed=6)
 
 
-def test_a_failure_shows_how_the_servers_stood(run: Run) -> None:
+def test_a_failure_shows_how_the_servers_stand_and_how_it_came_to_that(run: Run) -> None:
     result = run(
         """
-        def test_fails(zk_ensemble, zk_server):
-            zk_ensemble.leader.kill()
-            zk_ensemble.wait_for_leader()
-            assert not "as it should be"
-
-        def test_stops(zk_ensemble):
-            zk_ensemble.stop()
+        async def test_fails(zk_ensemble, zk_server):
+            old = zk_ensemble.leader
+            await old.kill()
+            await zk_ensemble.wait_for_leader()
+            await zk_ensemble.followers[0].pause()
             assert not "as it should be"
 
         def test_passes(zk_ensemble):
             pass
+        """,
+        ini=AUTO,
+    )
+    result.assert_outcomes(failed=1, passed=1)
+    ensemble, server = result.stdout.str().split("-- zabkit ")[1:]
+    assert ensemble.startswith("ensemble ")
+    members, story = ensemble.split("transitions:\n")
+    transitions, log = story.split("log:\n")
+    for state in (": ended", ": leading", ": following"):
+        assert members.count(state) == 1
+    assert members.count(", paused") == 1
+    assert re.search(r"leading -> ended, epoch 1: killed\n", transitions)
+    assert re.search(r"leading, serving, epoch 2", transitions)
+    assert re.search(r"INFO LEADER ELECTION TOOK", log)
+    assert server.startswith("server ")
+    assert re.search(r"127\.0\.0\.1:\d+: standalone, zxid", server)
+
+
+def test_an_error_after_the_end_of_the_servers_shows_how_they_stood(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+
+        @pytest.fixture
+        def outer():
+            yield
+            raise RuntimeError
+
+        def test_of_mine(outer, zk_ensemble, zk_server):
+            zk_ensemble.leader.kill()
         """
     )
-    result.assert_outcomes(failed=2, passed=1)
-    sections = result.stdout.str().split("-- zabkit ")[1:]
-    assert [section.split(" ", 1)[0] for section in sections] == ["ensemble", "server", "ensemble"]
-    for state in ("ended", "leading", "following"):
-        assert sum(f": {state}" in line for line in sections[0].splitlines()) == 1
-    assert "127.0.0.1:" in sections[1]
-    assert ": standalone, zxid" in sections[1]
-    assert "stopped by the test" in sections[2]
+    result.assert_outcomes(passed=1, errors=1)
+    ensemble, server = result.stdout.str().split("-- zabkit ")[1:]
+    assert ": ended, " in ensemble
+    assert "epoch 1: killed" in ensemble
+    assert ": standalone, " in server
+
+
+def test_servers_that_the_test_has_stopped_do_not_spoil_its_report(run: Run) -> None:
+    result = run(
+        """
+        def test_stops(zk_ensemble):
+            zk_ensemble.stop()
+            assert not "as it should be"
+        """
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*AssertionError*", "*- zabkit ensemble -*", "stopped by the test"])
 
 
 def test_workers_of_xdist_do_not_clash(run: Run) -> None:
