@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from zabkit._zabkit import ClientCore
@@ -69,3 +69,13 @@ async def connected(
         yield core, told
     finally:
         await core.close()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Returns once `condition` holds; the loop goes on meanwhile."""
+
+    async def wait() -> None:
+        while not condition():  # noqa: ASYNC110 - for what has no event to wait for.
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(wait(), 30)
