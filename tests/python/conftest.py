@@ -1,13 +1,16 @@
-"""Kazoo clients that end with the test. The servers come from zabkit's own pytest plugin."""
+"""Clients that end with the test: kazoo, and one behind a proxy. The servers come from zabkit's own pytest plugin."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from kazoo.client import KazooClient
 from plugin_runs import Run
+from proxy import Proxy
+
+import zabkit
 
 
 @pytest.fixture
@@ -29,3 +32,24 @@ def connect() -> Iterator[Callable[[str], KazooClient]]:
 def run(pytester: pytest.Pytester) -> Run:
     """Runs pytest in a process of its own."""
     return Run(pytester)
+
+
+@pytest.fixture(params=[False, True], ids=["socket", "protocol"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rust's socket, and an asyncio protocol."""
+    monkeypatch.setattr(zabkit.Client, "_fallback", request.param)
+
+
+@pytest.fixture
+async def proxy(zk_server: zabkit.Server) -> AsyncIterator[Proxy]:
+    async with Proxy(zk_server.hosts) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def behind_proxy(proxy: Proxy) -> AsyncIterator[zabkit.Client]:
+    """A client behind the proxy; the root of the tree is empty."""
+    async with zabkit.Client(proxy.hosts) as zk:
+        for child in set(await zk.get_children("/")) - {"zookeeper"}:
+            await zk.delete(f"/{child}", recursive=True)
+        yield zk
