@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
@@ -153,7 +154,7 @@ class Client(Calls):
         await self.stop()
 
     def __del__(self) -> None:
-        if self._core is None or self._state in _FINAL or self._pid != os.getpid():
+        if self._core is None or self._state in _FINAL or sys.is_finalizing() or self._pid != os.getpid():
             return  # A forked child's copy of the socket is closed by the core itself.
         warnings.warn(
             f"{self!r} was dropped without `stop()`: its session ends only by its timeout", ResourceWarning, 2
