@@ -35,6 +35,8 @@ const CHUNK_BYTES: usize = 64 << 10;
 const READ_BYTES_MIN: usize = 16 << 10;
 /// The longest packet: its data, and the identities of a client.
 const PACKET_BYTES_MAX: usize = 4 * TXN_BYTES_MAX;
+/// Between an ACK (20 bytes) and a proposal (some 200), which is what comes in crowds.
+const PACKET_BYTES_USUAL: usize = 64;
 /// A buffer that has grown beyond this is given back when empty.
 const BUFFER_KEPT_MAX: usize = 1 << 20;
 
@@ -386,7 +388,8 @@ impl Decoder {
 
     /// Packets up to the end, or up to a SNAP.
     fn packets(&mut self, link: LinkId, from: &mut Reader<'_>, sink: &mut dyn FnMut(Input)) -> Result<(), DecodeError> {
-        let mut packets = Vec::new();
+        // Nearly no growing on the way: a crowd brings thousands in one read.
+        let mut packets = Vec::with_capacity(from.remaining() / PACKET_BYTES_USUAL + 1);
         let end = loop {
             match QuorumPacket::take(from, self.from_leader) {
                 Ok(Some(packet)) => {

@@ -18,6 +18,9 @@ use crate::records::{Txn, Zxid};
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Room for an encoded transaction of a small value, so that it does not grow field by field.
+const TXN_BYTES_USUAL: usize = 256;
+
 /// An encoded transaction on its way: the same bytes go to learners and to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
@@ -28,8 +31,9 @@ pub struct Proposal {
 
 impl Proposal {
     pub fn new(txn: Txn) -> Proposal {
-        let bytes = crate::jute::Record::to_bytes(&txn).into();
-        Proposal { txn: Arc::new(txn), bytes }
+        let mut bytes = Vec::with_capacity(TXN_BYTES_USUAL);
+        crate::jute::Record::write(&txn, &mut bytes);
+        Proposal { txn: Arc::new(txn), bytes: bytes.into() }
     }
 
     pub fn zxid(&self) -> Zxid {
