@@ -69,7 +69,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim bench bench-python chaos fuzz plugin-soak client-soak interop clean
+.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-python chaos fuzz plugin-soak client-soak interop clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -101,6 +101,10 @@ lint: $(BUILT) ## formats, clippy with and without Python, types
 SEEDS ?= 500
 sim: $(CRATES) ## whole ensembles from seeds, with faults; SEEDS=500
 	$(CARGO) run $(LOCKED) --release --quiet -- simulate --seeds $(SEEDS)
+
+SYNC_SEEDS ?= 1000
+sync-sim: $(CRATES) ## sync then read beside the old leader, cut off with a minority; SYNC_SEEDS=1000
+	$(CARGO) run $(LOCKED) --release --quiet -- simulate --scenario cut-off-leader --seeds $(SYNC_SEEDS)
 
 bench: $(BUILT) $(BENCH_DEPS) ## docs/performance.md: beside Apache (Debian's packages, ../shared/tools); QUICK=1, ARGS="--rows ..."
 	$(PY) benches/side_by_side.py $(ARGS)

@@ -1,7 +1,7 @@
 //! `zabkit simulate`: runs seeds of the simulator and says what did not hold.
 
 use crate::sim::faults::Kind;
-use crate::sim::{Counts, Options, Planted, Report, run_seed};
+use crate::sim::{Counts, Options, Planted, Report, Scenario, run_seed};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -19,6 +19,9 @@ pub struct SimulateArgs {
     /// Servers of the ensemble; the seed decides if not given
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=9))]
     servers: Option<u8>,
+    /// What the runs are about
+    #[arg(long, default_value = "mixed")]
+    scenario: Scenario,
     /// Break the simulated host on purpose
     #[arg(long)]
     planted: Option<Planted>,
@@ -41,6 +44,7 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
     let (from, count) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
     let options = Options {
         servers: args.servers.map(usize::from),
+        scenario: args.scenario,
         planted: args.planted,
         only: args.only,
         trace_from: args.trace.map(|second| (second * 1e6) as u64),
@@ -62,7 +66,7 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
     }
     print_summary(count, failed, &counts, began.elapsed().as_secs_f64(), args.json);
     let is_whole = count >= SEEDS_FOR_EVERYTHING && args.only.is_none() && args.planted.is_none();
-    let never = if is_whole { counts.never() } else { Vec::new() };
+    let never = if is_whole { counts.never(args.scenario) } else { Vec::new() };
     for name in &never {
         eprintln!("never happened in {count} seeds: {}", name.replace('_', " "));
     }
@@ -82,7 +86,10 @@ fn print_violation(report: &Report, args: &SimulateArgs) {
         return println!("{object}");
     }
     println!("seed {} ({} servers) at {seconds:.6} s: {what}", report.seed, report.servers);
-    let servers = args.servers.map(|servers| format!(" --servers {servers}")).unwrap_or_default();
+    let mut servers = args.servers.map(|servers| format!(" --servers {servers}")).unwrap_or_default();
+    if args.scenario == Scenario::CutOffLeader {
+        servers += " --scenario cut-off-leader";
+    }
     println!("  replay: zabkit simulate --seed {}{servers} --trace {:.3}", report.seed, (seconds - 0.5).max(0.0));
 }
 

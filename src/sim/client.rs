@@ -8,6 +8,7 @@ use super::client_checks::Watches;
 use super::client_wire::{Told, Wire};
 use super::network::{Delivery, Port, Socket};
 use super::rng::Rng;
+use super::run::Scenario;
 use super::workload::{self, Workload};
 use super::world::{ClientEvent, Ctx, Event};
 use crate::client::{self, Session, SessionConfig, State};
@@ -61,7 +62,8 @@ enum Mode {
 }
 
 impl Client {
-    pub fn new(index: usize, servers: usize, mut rng: Rng) -> Client {
+    /// `scenario`: what its workload is for.
+    pub fn new(index: usize, servers: usize, scenario: Scenario, mut rng: Rng) -> Client {
         let window = *rng.pick(&[1, 2, 8, 30]);
         let pace = *rng.pick(&[2_000, 10_000, 40_000]);
         let wanted_timeout_ms = *rng.pick(&[400, 1_000, 3_000]);
@@ -86,7 +88,7 @@ impl Client {
             window,
             pace,
             wanted_timeout_ms,
-            workload: Workload::new(index, rng.fork()),
+            workload: Workload::new(index, scenario, rng.fork()),
             mode: Mode::Work,
             rng,
         }
@@ -105,6 +107,11 @@ impl Client {
         self.told.as_ref().is_some_and(|own| own.id == session && !own.closing)
             && self.session.as_ref().is_some_and(|session| session.state() == State::Connected)
             && ctx.now() - self.heard_at < timeout / 2
+    }
+
+    /// The server that it has a session with now.
+    pub fn connected_to(&self) -> Option<usize> {
+        self.session.as_ref().filter(|session| session.state().is_connected()).map(Session::server)
     }
 
     pub fn is_done(&self) -> bool {
@@ -275,6 +282,11 @@ impl Client {
                     let request = self.workload.next_request();
                     self.make(request, ctx);
                 }
+                // The read behind a sync, without waiting for it; or later, when it may be answered.
+                if self.workload.is_read_next() && self.rng.one_in(2) {
+                    let request = self.workload.next_request();
+                    self.make(request, ctx);
+                }
                 if self.rng.one_in(20) {
                     self.forget_a_watch(ctx);
                 }
@@ -301,9 +313,13 @@ impl Client {
             }
             return session.close(now_ms);
         }
+        let is_cut_off = session.state().is_connected() && ctx.is_cut_off(session.server());
         let watch = workload::asks_for_watch(&request).then(|| self.calls.next_watch());
         match workload::with_call(&request, watch, |call| session.call(now_ms, call)) {
-            Ok(call) => self.calls.made(call, request, watch, ctx.checkers.acknowledged),
+            Ok(call) => {
+                ctx.counts.syncs_behind_a_cut += u64::from(is_cut_off && matches!(request, Request::Sync(_)));
+                self.calls.made(call, request, watch, ctx.checkers.acknowledged, is_cut_off);
+            }
             Err(client::CallError::Over(State::Closed)) => self.call_is_not_made(&request),
             Err(error) => ctx.checkers.fail(|| format!("client {}: {request:?} is refused: {error}", self.index)),
         }

@@ -43,6 +43,8 @@ struct Made {
     xid: Option<i32>,
     /// The newest zxid that its answer must show, because of a sync before it or that it is.
     owed: Zxid,
+    /// It was called in a minority with the leader.
+    is_cut_off: bool,
 }
 
 /// The calls and watches of one session.
@@ -78,11 +80,18 @@ impl Calls {
     }
 
     /// `acknowledged`: the highest zxid that anybody has been told.
-    pub fn made(&mut self, call: CallId, request: Request, watch: Option<WatchId>, acknowledged: Zxid) {
+    pub fn made(
+        &mut self,
+        call: CallId,
+        request: Request,
+        watch: Option<WatchId>,
+        acknowledged: Zxid,
+        is_cut_off: bool,
+    ) {
         if let Request::Sync(_) = request {
             self.synced = self.synced.max(acknowledged);
         }
-        self.made.insert(call, Made { request, watch, xid: None, owed: self.synced });
+        self.made.insert(call, Made { request, watch, xid: None, owed: self.synced, is_cut_off });
     }
 
     /// A request goes out: the next call that has not yet, or one again whose link broke.
@@ -141,6 +150,12 @@ impl Client {
         if let Err(Failure::ConnectionLoss { sent, .. }) = result {
             ctx.counts.unknown_outcomes += u64::from(sent && made.request.is_write());
             ctx.counts.calls_never_sent += u64::from(!sent);
+        }
+        let is_read = !made.request.is_write() && !matches!(made.request, Request::Sync(_));
+        if made.is_cut_off && made.owed > Zxid::ZERO && is_read {
+            let is_answered = matches!(result, Ok(_) | Err(Failure::Server(_)));
+            ctx.counts.fresh_behind_a_cut += u64::from(is_answered);
+            ctx.counts.failed_behind_a_cut += u64::from(!is_answered);
         }
         let err = match &result {
             Ok(_) => Some(0),

@@ -35,6 +35,9 @@ pub enum Kind {
     IsolateLeader,
     /// The followers lose their connections to the leader, which is told nothing: it leads on, alone.
     DesertLeader,
+    /// The leader and so many followers that they are still a minority, with the clients that they serve, are cut off
+    /// from the others, whose connections to the leader end: these elect another while that one leads on.
+    CutOffLeader,
     /// A connection is reset.
     ResetQuorum,
     ResetElection,
@@ -51,7 +54,7 @@ pub enum Kind {
     WallJump,
 }
 
-const KINDS: [Kind; 20] = [
+const KINDS: [Kind; 21] = [
     Kind::Crash,
     Kind::CrashLeader,
     Kind::CrashAll,
@@ -64,6 +67,7 @@ const KINDS: [Kind; 20] = [
     Kind::Isolate,
     Kind::IsolateLeader,
     Kind::DesertLeader,
+    Kind::CutOffLeader,
     Kind::ResetQuorum,
     Kind::ResetElection,
     Kind::ResetClient,
@@ -79,6 +83,8 @@ const KINDS: [Kind; 20] = [
 pub enum FaultEvent {
     Strike(Kind),
     HealLink(Host, Host),
+    /// The minority of [`Kind::CutOffLeader`] begins to come back.
+    CutEnds,
     HealDisks,
     /// A connection ends inside a packet.
     Cut(Socket),
@@ -138,8 +144,8 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// `only`: this kind and no other.
-    pub fn draw(mut rng: Rng, only: Option<Kind>) -> Faults {
+    /// `only`: this kind and no other, once in about `every` microseconds if that is given.
+    pub fn draw(mut rng: Rng, only: Option<Kind>, every: Option<u64>) -> Faults {
         let mean = *rng.pick(&[300_000, 1_000_000, 3_000_000]);
         // One kind alone and often, or a few of them, or most of them: what two faults hide, one may show.
         let mut mix = Vec::new();
@@ -154,7 +160,7 @@ impl Faults {
             }
         }
         if let Some(kind) = only {
-            mix = vec![(kind, mean)];
+            mix = vec![(kind, every.unwrap_or(mean))];
         }
         let lasts = *rng.pick(&[50_000, 300_000, 1_500_000]);
         Faults { rng, mix, lasts, healed: false }
@@ -195,6 +201,7 @@ impl World {
                 self.ctx.trace.line(|| format!("heal: {from} to {to}"));
                 self.ctx.net.set_blocked(&mut self.ctx.sched, from, to, false);
             }
+            FaultEvent::CutEnds => self.ctx.cut_off.clear(),
             FaultEvent::HealDisks => self.ctx.slow_disk = 1,
             FaultEvent::Cut(socket) => self.ctx.net.cut(&mut self.ctx.sched, socket),
             FaultEvent::End(host, power) => self.end(host, if power { Down::PowerCut } else { Down::Killed }),
@@ -210,6 +217,7 @@ impl World {
         self.ctx.net.heal(&mut self.ctx.sched);
         self.ctx.net.latency.spike_one_in = 0;
         self.ctx.slow_disk = 1;
+        self.ctx.cut_off.clear();
         for host in 0..self.machines.len() {
             let machine = &mut self.machines[host];
             machine.paused_until = machine.paused_until.min(self.ctx.sched.now());
@@ -260,10 +268,11 @@ impl World {
                 if let Some(leader) = self.leader() {
                     self.ctx.counts.partitions += 1;
                     self.block(lasts, |a, b, servers| (a == leader) != (b == leader) && a.max(b) < servers);
-                    self.ctx.net.desert(&mut self.ctx.sched, leader, Port::Quorum);
-                    self.ctx.net.desert(&mut self.ctx.sched, leader, Port::Election);
+                    self.ctx.net.desert(&mut self.ctx.sched, leader, Port::Quorum, |_| true);
+                    self.ctx.net.desert(&mut self.ctx.sched, leader, Port::Election, |_| true);
                 }
             }
+            Kind::CutOffLeader => self.cut_off_leader(),
             Kind::WallJump => {
                 let hour = 3_600_000;
                 self.machines[any].wall_offset_ms += self.faults.rng.below(2 * hour) as i64 - hour as i64;
@@ -308,6 +317,36 @@ impl World {
                 }
             }
         }
+    }
+
+    fn cut_off_leader(&mut self) {
+        let Some(leader) = self.leader().filter(|_| self.ctx.cut_off.is_empty()) else {
+            return;
+        };
+        let servers = self.machines.len();
+        let mut minority = vec![leader];
+        while minority.len() < servers.div_ceil(2) - 1 {
+            let other = self.faults.rng.below(servers as u64) as Host;
+            if !minority.contains(&other) {
+                minority.push(other);
+            }
+        }
+        self.ctx.counts.leaders_cut_off += 1;
+        self.ctx.trace.line(|| format!("cut off: {minority:?}"));
+        let clients = self.clients.iter().map(|client| match client.connected_to() {
+            Some(server) => minority.contains(&server),
+            None => self.faults.rng.one_in(2),
+        });
+        let is_inside: Vec<bool> = (0..servers).map(|host| minority.contains(&host)).chain(clients).collect();
+        // About as long as the leader takes to notice that it is alone, which is when it may do harm.
+        let limit = u64::from(self.setup.peer.tick_ms) * u64::from(self.setup.peer.sync_limit) * 1_000;
+        let lasts = limit / 2 + self.faults.rng.about(limit);
+        self.block(lasts, |a, b, _| is_inside[a] != is_inside[b]);
+        for port in [Port::Quorum, Port::Election] {
+            self.ctx.net.desert(&mut self.ctx.sched, leader, port, |by| !is_inside[by]);
+        }
+        self.ctx.cut_off = minority;
+        self.ctx.sched.after(lasts, Event::Fault(FaultEvent::CutEnds));
     }
 
     fn end(&mut self, host: Host, down: Down) {

@@ -29,4 +29,4 @@ mod world;
 
 pub use counts::Counts;
 pub use planted::Planted;
-pub use run::{Options, Report, run_seed};
+pub use run::{Options, Report, Scenario, run_seed};

@@ -271,11 +271,19 @@ impl Network {
         }
     }
 
-    /// The other ends of the host's connections to `port` are told that they are closed; the host is not.
-    pub fn desert<E: From<NetEvent>>(&mut self, s: &mut Scheduler<E>, host: Host, port: Port) {
+    /// The other ends of the host's connections to `port`, on the hosts that `by` says, are told that they are closed;
+    /// the host is not.
+    pub fn desert<E: From<NetEvent>>(
+        &mut self,
+        s: &mut Scheduler<E>,
+        host: Host,
+        port: Port,
+        by: impl Fn(Host) -> bool,
+    ) {
         for (&conn, state) in &self.conns {
             for side in [0, 1] {
-                if state.port == port && state.hosts[side] == host && state.ends == [End::Open; 2] {
+                let is_theirs = state.hosts[side] == host && by(state.hosts[1 - side]);
+                if state.port == port && is_theirs && state.ends == [End::Open; 2] {
                     s.after(0, NetEvent::Broken(Socket { conn, side: 1 - side as u8 }).into());
                 }
             }

@@ -10,4 +10,6 @@ pub enum Planted {
     EpochBeforeHistory,
     /// Says that the log is truncated, and truncates only in memory.
     TruncSkipped,
+    /// Answers a leader's syncs without asking a quorum whether it still leads.
+    SyncWithoutQuorum,
 }

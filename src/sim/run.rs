@@ -18,11 +18,24 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+/// What a run is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// Everything that the seed draws.
+    #[default]
+    Mixed,
+    /// Five servers; again and again the leader and one follower are cut off with some of the clients, while the others
+    /// elect another leader and write on. Everybody reads behind syncs: such a read fails, or shows whatever anybody had
+    /// been told before the sync was called.
+    CutOffLeader,
+}
+
 /// What to run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// 3 or 5; `None`: the seed decides.
     pub servers: Option<usize>,
+    pub scenario: Scenario,
     pub planted: Option<Planted>,
     /// The only kind of fault, instead of those that the seed draws.
     pub only: Option<Kind>,
@@ -68,8 +81,11 @@ pub fn run_seed(seed: u64, options: Options) -> Report {
 
 /// Draws the world of a seed.
 fn build(rng: &mut Rng, options: Options) -> World {
-    let servers = options.servers.unwrap_or(if rng.one_in(4) { 5 } else { 3 });
-    let clients = 1 + rng.below(5) as usize;
+    let is_cut_off = options.scenario == Scenario::CutOffLeader;
+    let drawn = if rng.one_in(4) || is_cut_off { 5 } else { 3 };
+    let servers = options.servers.unwrap_or(drawn);
+    // Enough of them that both sides of a cut have some.
+    let clients = 1 + rng.below(5) as usize + if is_cut_off { 5 } else { 0 };
     let latency = Latency {
         base: *rng.pick(&[20, 100, 500]),
         jitter: *rng.pick(&[20, 200, 1_000]),
@@ -85,14 +101,23 @@ fn build(rng: &mut Rng, options: Options) -> World {
     // A lease lasts syncLimit from the last packet, which may itself have been so long under way.
     let spikes = latency.spike + 100_000;
     ctx.kill_points = KillPoints::draw(rng);
-    let setup = draw_setup(rng, &ids, options.planted);
+    let mut setup = draw_setup(rng, &ids, options.planted);
+    let (mut only, mut every) = (options.only, None);
+    if is_cut_off {
+        ctx.kill_points = KillPoints::default();
+        // The others need time to elect before the old leader notices that it is alone.
+        setup.peer.tick_ms = setup.peer.tick_ms.max(100);
+        setup.peer.min_session_timeout_ms = 2 * setup.peer.tick_ms as i32;
+        setup.peer.max_session_timeout_ms = 20 * setup.peer.tick_ms as i32;
+        (only, every) = (Some(Kind::CutOffLeader), Some(u64::from(setup.peer.tick_ms) * 10_000));
+    }
     let sync_limit = u64::from(setup.peer.tick_ms) * u64::from(setup.peer.sync_limit) * 1_000;
     ctx.checkers.staleness_max = 2 * sync_limit + spikes;
     World {
         ctx,
         machines: ids.iter().zip(disks).map(|(id, disk)| Machine::new(*id, disk)).collect(),
-        clients: (0..clients).map(|index| Client::new(index, servers, rng.fork())).collect(),
-        faults: Faults::draw(rng.fork(), options.only),
+        clients: (0..clients).map(|index| Client::new(index, servers, options.scenario, rng.fork())).collect(),
+        faults: Faults::draw(rng.fork(), only, every),
         calm: false,
         setup,
     }

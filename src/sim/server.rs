@@ -15,7 +15,7 @@ use super::world::{Ctx, Event, Machine};
 use crate::jute::Reader;
 use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Note};
 use crate::peer::{Boot, ConnPhase, Database, Outbox, PeerConfig, QuorumPeer};
-use crate::records::{QuorumPacket, ServerId};
+use crate::records::{ForwardedBody, PeerState, QuorumPacket, Request, ServerId, Zxid};
 use crate::storage::StorageConfig;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -80,6 +80,7 @@ pub struct Process {
     by_conn: BTreeMap<ConnId, Socket>,
     last_conn: u64,
     inbox: VecDeque<Input>,
+    planted: Option<Planted>,
     core_asked: bool,
     wakeup_asked: Option<u64>,
     backlog: VecDeque<(Socket, Delivery)>,
@@ -124,6 +125,7 @@ impl Process {
             by_conn: BTreeMap::new(),
             last_conn: 0,
             inbox: VecDeque::new(),
+            planted: setup.planted,
             core_asked: false,
             wakeup_asked: None,
             backlog: VecDeque::new(),
@@ -242,10 +244,40 @@ impl Process {
 
     fn step(&mut self, input: Input, ctx: &mut Ctx) {
         ctx.trace.line(|| format!("server {}: {}", self.id, brief(&input)));
+        let input = match self.planted {
+            Some(Planted::SyncWithoutQuorum) if self.peer.status().state == PeerState::Leading => {
+                self.answer_syncs(input, ctx)
+            }
+            _ => input,
+        };
         let mut out = Effects::default();
         self.peer.step(ctx.clock(self.wall_offset_ms), input, &self.db, &mut out);
         self.perform(out, ctx);
         self.ask_wakeup(ctx);
+    }
+
+    /// A planted bug: syncs for the leader never reach it, and are answered at once. What is left of the input.
+    fn answer_syncs(&mut self, mut input: Input, ctx: &mut Ctx) -> Input {
+        let is_sync = |body: &ForwardedBody| matches!(body, ForwardedBody::Request(Request::Sync(_)));
+        let mut out = Effects::default();
+        match &mut input {
+            Input::Requests(requests) => requests.retain(|request| {
+                if is_sync(&request.body) {
+                    out.db.push(DbOp::SyncDone { conn: request.conn, xid: request.xid });
+                }
+                !is_sync(&request.body)
+            }),
+            Input::Packets { link, packets } => packets.retain(|packet| match packet {
+                QuorumPacket::Request(request) if is_sync(&request.body) => {
+                    out.send(*link, QuorumPacket::Sync { zxid: Zxid::ZERO });
+                    false
+                }
+                _ => true,
+            }),
+            _ => {}
+        }
+        self.perform(out, ctx);
+        input
     }
 
     /// First the database, then disk, links and election; all of it before the next input.
@@ -420,6 +452,8 @@ impl Process {
         }
         if self.db.may_serve(ctx.clock(self.wall_offset_ms)) {
             ctx.checkers.on_reads(self.id, &self.db);
+            let is_behind = self.db.last_processed() < ctx.checkers.acknowledged;
+            ctx.counts.served_behind_a_cut += u64::from(is_behind && ctx.is_cut_off(self.host));
         }
         let frames: Vec<&[u8]> = client.frames.iter().map(Vec::as_slice).collect();
         let mut forward: Vec<ClientRequest> = Vec::new();

@@ -1,6 +1,7 @@
 //! What clients ask for: a few shared parents, names that collide, values that never repeat.
 
 use super::rng::Rng;
+use super::run::Scenario;
 use crate::client::{Call, CreateMode, WatchId, WriteOp};
 use crate::records::{
     Acl, CreateRequest, MultiOp, MultiRequest, PathOnly, PathVersion, PathWatch, Request, RequestAcl, SetDataRequest,
@@ -21,6 +22,9 @@ pub struct Workload {
     sequential: Vec<String>,
     /// Percent of requests that are reads.
     reads: u64,
+    /// Reads come behind syncs.
+    syncs: bool,
+    is_read_next: bool,
 }
 
 /// Whether it is a [`last_request`](Workload::last_request).
@@ -94,9 +98,15 @@ fn write_op<'a>(op: &'a MultiOp, acl: &'a [Acl]) -> WriteOp<'a> {
 }
 
 impl Workload {
-    pub fn new(client: usize, mut rng: Rng) -> Workload {
+    pub fn new(client: usize, scenario: Scenario, mut rng: Rng) -> Workload {
         let reads = *rng.pick(&[20, 50, 80]);
-        Workload { client, rng, value: 0, sequential: Vec::new(), reads }
+        let syncs = scenario == Scenario::CutOffLeader;
+        Workload { client, rng, value: 0, sequential: Vec::new(), reads, syncs, is_read_next: false }
+    }
+
+    /// Whether the last request was a sync for the sake of a read.
+    pub fn is_read_next(&self) -> bool {
+        self.is_read_next
     }
 
     /// A sequential znode was made; what is made is deleted again some time.
@@ -113,7 +123,14 @@ impl Workload {
     }
 
     pub fn next_request(&mut self) -> Request {
+        if std::mem::take(&mut self.is_read_next) {
+            return self.read();
+        }
         if self.rng.percent(self.reads) {
+            if self.syncs {
+                self.is_read_next = true;
+                return Request::Sync(PathOnly { path: Some("/".into()) });
+            }
             return self.read();
         }
         match self.rng.below(100) {

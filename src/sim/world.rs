@@ -66,6 +66,8 @@ pub struct Ctx {
     /// Snapshots are not slowed down any more.
     pub healed: bool,
     pub kill_points: KillPoints,
+    /// The servers of a minority that has the leader and nobody else.
+    pub cut_off: Vec<Host>,
     /// Wall clock at the beginning, ms since 1970.
     wall_ms: i64,
 }
@@ -83,6 +85,7 @@ impl Ctx {
             slow_disk: 1,
             healed: false,
             kill_points: KillPoints::default(),
+            cut_off: Vec::new(),
             wall_ms: 1_700_000_000_000,
         }
     }
@@ -96,6 +99,11 @@ impl Ctx {
     pub fn clock(&self, wall_offset_ms: i64) -> Now {
         let micros = self.now();
         Now { micros, wall_ms: self.wall_ms + wall_offset_ms + (micros / 1_000) as i64 }
+    }
+
+    /// Whether the server is in a minority with the leader.
+    pub fn is_cut_off(&self, server: Host) -> bool {
+        self.cut_off.contains(&server)
     }
 
     pub fn connect(&mut self, from: Host, to: Host, port: Port) -> Socket {

@@ -144,6 +144,7 @@ impl World {
             current_epoch: directory.current,
             last_logged: loaded.last_zxid,
             recent: std::mem::take(&mut loaded.recent),
+            replayed: 0,
         };
         let config = PeerConfig {
             my_id: (self.ids.len() > 1 || self.ensemble_of_one).then_some(id),
