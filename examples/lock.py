@@ -4,39 +4,37 @@ Three workers share a counter that is not safe without the lock, while the leade
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 from zabkit import Client, ConnectionLossError, Ensemble
 
 
 @asynccontextmanager
 async def lock(zk: Client, path: str) -> AsyncIterator[None]:
-    mine = await join_queue(zk, path)
+    me = uuid.uuid4().hex  # If the link breaks there may be two znodes of mine: the first one counts.
+    await surely(zk.create, f"{path}/{me}-", ephemeral=True, sequence=True, makepath=True)
     try:
-        while (queue := await queue_at(zk, path))[0] != mine:
-            async with zk.watch(before := queue[queue.index(mine) - 1]) as events:
+        while me not in (queue := await queue_at(zk, path))[0]:
+            before = queue[[me in node for node in queue].index(True) - 1]
+            async with zk.watch(before) as events:
                 if await zk.exists(before):
                     await anext(events)
         yield
     finally:
-        await zk.delete(mine, recursive=True)  # No error if it has gone with the session.
-
-
-async def join_queue(zk: Client, path: str) -> str:
-    """Create a znode of mine. After a broken link it may be there or not: that is what the uuid is for."""
-    me = uuid.uuid4().hex
-    while True:
-        try:
-            return await zk.create(f"{path}/{me}-", ephemeral=True, sequence=True, makepath=True)
-        except ConnectionLossError:
-            await zk.sync(path)
-            if mine := [node for node in await queue_at(zk, path) if me in node]:
-                return mine[0]
+        for mine in [node for node in await queue_at(zk, path) if me in node]:
+            await surely(zk.delete, mine, recursive=True)  # No error if it has gone.
 
 
 async def queue_at(zk: Client, path: str) -> list[str]:
     return sorted((f"{path}/{name}" for name in await zk.get_children(path)), key=lambda node: node[-10:])
+
+
+async def surely(call: Callable[..., Awaitable[object]], *arguments: object, **keywords: object) -> object:
+    """Calls until there is an answer; for what does no harm when it is done twice."""
+    while True:
+        with suppress(ConnectionLossError):
+            return await call(*arguments, **keywords)
 
 
 async def work(name: str, ensemble: Ensemble) -> None:
@@ -46,7 +44,7 @@ async def work(name: str, ensemble: Ensemble) -> None:
                 count = int((await zk.get("/count"))[0]) + 1
                 if count == 5:
                     await ensemble.leader.kill()
-                await zk.set("/count", str(count).encode())
+                await surely(zk.set, "/count", b"%d" % count)
                 print(f"{name} counts {count}")
 
 

@@ -156,9 +156,8 @@ class Client(Calls):
     def __del__(self) -> None:
         if self._core is None or self._state in _FINAL or sys.is_finalizing() or self._pid != os.getpid():
             return  # A forked child's copy of the socket is closed by the core itself.
-        warnings.warn(
-            f"{self!r} was dropped without `stop()`: its session ends only by its timeout", ResourceWarning, 2
-        )
+        text = f"{self!r} was dropped without `stop()`: its session ends only by its timeout"
+        warnings.warn(text, ResourceWarning, 2, source=self)
         self._core.abort()
 
     # --- how it stands ------------------------------------------------------------------------------------------------
