@@ -188,7 +188,8 @@ def test_a_wider_scope_shares_servers_which_are_whole_again_for_each_test(run: R
             zk_ensemble.partition({1}, {2}, {3})
             zk_ensemble[1].pause()
             zk_ensemble[2].fill_disk()
-            zk_ensemble[3].slow_disk(60.0)
+            for member in zk_ensemble:
+                member.slow_disk(60.0)
 
         async def test_what_was_hurt_is_well(zk, zk_ensemble):
             assert all(member.status.serving and not member.is_paused for member in zk_ensemble)
