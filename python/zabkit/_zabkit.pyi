@@ -298,6 +298,9 @@ class ClientCore:
     def server(self) -> tuple[str, int] | None:
         """Address of the server that it is linked to."""
     @property
+    def last_failure(self) -> str | None:
+        """Why the last link was lost or could not be opened, with the server's address."""
+    @property
     def last_zxid(self) -> int:
         """The newest zxid seen."""
     @property

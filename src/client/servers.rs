@@ -13,12 +13,20 @@ pub(super) struct Servers {
     /// Attempts since the last success.
     attempts: usize,
     pause_ms: u64,
+    is_shuffled: bool,
     random: u64,
 }
 
 impl Servers {
     pub(super) fn new(count: usize, seed: u64) -> Servers {
-        let mut servers = Servers { order: Vec::new(), at: 0, attempts: 0, pause_ms: PAUSE_FIRST_MS, random: seed };
+        let mut servers = Servers {
+            order: Vec::new(),
+            at: 0,
+            attempts: 0,
+            pause_ms: PAUSE_FIRST_MS,
+            is_shuffled: seed != 0,
+            random: seed,
+        };
         servers.set(count);
         servers
     }
@@ -27,9 +35,11 @@ impl Servers {
     pub(super) fn set(&mut self, count: usize) {
         assert!(count > 0, "a session needs the address of a server");
         self.order = (0..count).collect();
-        for last in (1..count).rev() {
-            let other = self.below(last as u64 + 1) as usize;
-            self.order.swap(last, other);
+        if self.is_shuffled {
+            for last in (1..count).rev() {
+                let other = self.below(last as u64 + 1) as usize;
+                self.order.swap(last, other);
+            }
         }
         self.at = count - 1; // The first attempt is of the first.
         (self.attempts, self.pause_ms) = (0, PAUSE_FIRST_MS);

@@ -26,7 +26,7 @@ pub struct SessionConfig {
     pub resume: Option<(SessionId, Vec<u8>)>,
     /// Scheme and credentials; told to each server before anything else.
     pub auths: Vec<(String, Vec<u8>)>,
-    /// Of the order of servers and of the pauses.
+    /// Of the order of servers and of the pauses. 0: the servers in the host's order.
     pub seed: u64,
 }
 

@@ -63,8 +63,12 @@ pub(super) struct Inner {
     pub(super) is_started: bool,
     /// Whether events are being told further up the stack; then that call goes on with those that come meanwhile.
     pub(super) is_telling: bool,
+    /// The server that is connected, or being connected.
+    pub(super) server: Option<SocketAddr>,
     /// Why the link was lost last.
     pub(super) reason: String,
+    /// The same for people, with the server.
+    pub(super) last_failure: Option<String>,
 }
 
 /// The calls that are not answered, by number: each has its place until all before it are answered.
@@ -263,7 +267,9 @@ impl ClientCore {
             is_probe_due: false,
             is_started: false,
             is_telling: false,
+            server: None,
             reason: String::new(),
+            last_failure: None,
         };
         Ok(ClientCore {
             forks: FORKS.load(Ordering::Relaxed),
@@ -480,10 +486,15 @@ impl ClientCore {
         let future = core.create_future.bind(py).call0()?;
         core.flush_soon(slf)?;
         let waiting = future.clone().unbind();
-        let mut inner = core.lock();
-        inner.session.close(core.now());
-        inner.closing.push(waiting);
-        drop(inner);
+        let is_over = {
+            let mut inner = core.lock();
+            inner.session.close(core.now());
+            inner.closing.push(waiting);
+            inner.session.state().is_final() && !inner.is_telling
+        };
+        if is_over {
+            Self::over(slf)?;
+        }
         Ok(future)
     }
 
@@ -522,8 +533,15 @@ impl ClientCore {
     fn server(&self) -> PyResult<Option<(String, u16)>> {
         self.check_process()?;
         let inner = self.lock();
-        let addr = inner.hosts.get(inner.session.server()).filter(|_| inner.session.state().is_connected());
+        let addr = inner.server.filter(|_| inner.session.state().is_connected());
         Ok(addr.map(|addr| (addr.ip().to_string(), addr.port())))
+    }
+
+    /// Why the last link was lost or could not be opened, with the server's address.
+    #[getter]
+    fn last_failure(&self) -> PyResult<Option<String>> {
+        self.check_process()?;
+        Ok(self.lock().last_failure.clone())
     }
 
     /// The newest zxid that the session has seen.

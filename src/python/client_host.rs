@@ -179,7 +179,7 @@ impl ClientCore {
         match event {
             Event::Connect { server } => self.open(slf, server),
             Event::Disconnect { reason } => {
-                self.lock().reason = reason;
+                self.lock().note_failure(&reason);
                 self.drop_link(py);
             }
             Event::Note(text) => tracing::info!(target: "zabkit::client", "{text}"),
@@ -211,8 +211,9 @@ impl ClientCore {
         let py = slf.py();
         self.drop_link(py);
         let (addr, is_fallback) = {
-            let inner = self.lock();
-            (inner.hosts.get(server).copied(), inner.is_fallback)
+            let mut inner = self.lock();
+            inner.server = inner.hosts.get(server).copied();
+            (inner.server, inner.is_fallback)
         };
         let Some(addr) = addr else {
             return self.lock().session.link_down(self.now(), "there is no such host any more");
@@ -320,6 +321,13 @@ impl ClientCore {
         Ok(())
     }
 
+    /// The session is over already: what it has to tell is told, and whoever waits for the end goes on.
+    pub(super) fn over(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let told = slf.get().tell(slf);
+        slf.get().end(slf.py());
+        told
+    }
+
     /// The session is over: the loop forgets this core, and whoever waits for the end goes on.
     fn end(&self, py: Python<'_>) {
         self.drop_link(py);
@@ -385,8 +393,13 @@ impl ClientCore {
 impl Inner {
     /// The link is gone, says the kernel or the transport.
     pub(super) fn lost(&mut self, now_ms: u64, why: &str) {
-        self.reason = why.to_owned();
+        self.note_failure(why);
         self.session.link_down(now_ms, why);
+    }
+
+    fn note_failure(&mut self, why: &str) {
+        self.reason = why.to_owned();
+        self.last_failure = self.server.map(|addr| format!("{addr}: {why}"));
     }
 }
 

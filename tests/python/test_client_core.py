@@ -462,6 +462,69 @@ async def test_an_ipv6_address_and_a_host_list_that_changes(zk_server: zabkit.Se
         core.set_hosts([("localhost", 1)])
 
 
+async def test_the_connected_address_stays_and_the_last_failure_is_told(zk_server: zabkit.Server) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        refusing = f"127.0.0.1:{nobody.getsockname()[1]}"
+        told = Told()
+        core = begin(refusing, told)
+        await eventually(lambda: core.last_failure is not None)
+        assert core.last_failure == f"{refusing}: Connection refused (os error 111)"
+        core.set_hosts(addresses(zk_server.hosts))
+        await told.until("state", "CONNECTED")
+        core.set_hosts(addresses(refusing))
+        assert core.server == addresses(zk_server.hosts)[0]
+        await core.close()
+
+
+async def test_hosts_are_tried_in_their_order_with_seed_zero(zk_server: zabkit.Server) -> None:
+    loop = asyncio.get_running_loop()
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    asked: list[int] = []
+    for index, server in enumerate(servers):
+        server.setblocking(False)
+
+        def accept(index: int = index, server: socket.socket = server) -> None:
+            server.accept()[0].close()
+            asked.append(index)
+
+        loop.add_reader(server, accept)
+    hosts = [("127.0.0.1", server.getsockname()[1]) for server in servers]
+    core = ClientCore(loop, hosts, "", 10_000, False, None, [], 0, Told(), False)
+    core.start()
+    await eventually(lambda: len(asked) >= 8)
+    core.abort()
+    for server in servers:
+        loop.remove_reader(server)
+        server.close()
+    assert asked[:8] == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+async def test_to_close_twice_or_after_the_end_is_to_wait_for_the_same(zk_server: zabkit.Server) -> None:
+    told = Told()
+    core = begin(zk_server.hosts, told)
+    await told.until("state", "CONNECTED")
+    await asyncio.wait_for(asyncio.gather(core.close(), core.close()), 30)
+    await asyncio.wait_for(core.close(), 30)
+    assert told.states == ["CLOSED"]
+    refused = ClientCore(
+        asyncio.get_running_loop(),
+        addresses(zk_server.hosts),
+        "",
+        10_000,
+        False,
+        None,
+        [("nothing", b"")],
+        1,
+        told,
+        False,
+    )
+    refused.start()
+    await told.until("state", "AUTH_FAILED")
+    await asyncio.wait_for(refused.close(), 30)
+    assert refused.state == "AUTH_FAILED"
+
+
 def test_uvloop_works(zk_server: zabkit.blocking.Server) -> None:
     uvloop = pytest.importorskip("uvloop")
 
