@@ -87,7 +87,7 @@ class Client(Calls):
         self.nowait = Nowait(default_acl)
         self._state = State.CLOSED
         self._was_suspended = False
-        self._failure: str | None = None  # Why there is no connection, as far as that is known.
+        self._failure = ""  # Why no name could be looked up.
         self._addresses: list[_hosts.Address] = []
         self._listeners: list[Listener] = []
         self._waiters: list[tuple[frozenset[State], asyncio.Future[State]]] = []
@@ -113,10 +113,12 @@ class Client(Calls):
         try:
             await asyncio.wait_for(self._connect(), timeout)
         except asyncio.TimeoutError:
-            why = "" if self._failure is None else f": {self._failure}"
+            why = self._failure or (self._core and self._core.last_failure) or ""
             if is_new:
                 self._abort()
-            raise OperationTimeoutError(f"no session with {self._where()} within {timeout} s{why}") from None
+            raise OperationTimeoutError(
+                f"no session with {self._where()} within {timeout} s{why and f': {why}'}"
+            ) from None
         except BaseException:
             if is_new:
                 self._abort()
@@ -299,7 +301,7 @@ class Client(Calls):
             self._read_only,
             session,
             self._auth_data,
-            random.getrandbits(64) if self._randomize_hosts else 0,
+            random.randrange(1, 2**64) if self._randomize_hosts else 0,  # 0: in their own order.
             on_event,
             self._fallback,
         )
@@ -315,11 +317,9 @@ class Client(Calls):
             ids, type, _, path, zxid = details
             watches.fire(ids, type, path, zxid)
         elif kind == "watches_lost":
-            watches.end(details[0], self._state if self._state in _FINAL else State.LOST)
+            watches.end(details[0], self._state)
         elif kind == "state":
-            state, reason = details
-            self._failure = reason or None
-            self._on_state(State(state))
+            self._on_state(State(details[0]))
 
     def _on_state(self, state: State) -> None:
         if state is self._state:
@@ -375,7 +375,9 @@ class Client(Calls):
         """The addresses to begin with; a name that nobody knows may be known a moment later."""
         while True:
             try:
-                return await _hosts.resolve(self._servers)
+                addresses = await _hosts.resolve(self._servers)
+                self._failure = ""
+                return addresses
             except OSError as error:
                 self._failure = f"{error.strerror or error}"
                 await asyncio.sleep(_RESOLVE_AGAIN_S / 10)

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from zabkit.errors import AuthFailedError, ConnectionClosedError, SessionExpiredError, ZooKeeperError
+from zabkit.errors import (
+    AuthFailedError,
+    ConnectionClosedError,
+    NoWatcherError,
+    SessionExpiredError,
+    ZooKeeperError,
+)
 from zabkit.events import EventType, State, WatchedEvent
 
 if TYPE_CHECKING:
@@ -199,6 +205,7 @@ class Watch:
         Raises:
             SessionExpiredError: The session has ended and the watch with it; set a new one.
             AuthFailedError: The servers refused the client's credentials.
+            NoWatcherError: After a reconnect the server refused to set it again.
             ConnectionClosedError: The client was closed.
         """
         event = await self._events.get()
@@ -229,4 +236,6 @@ def _ended(event: WatchedEvent) -> ZooKeeperError:
         return SessionExpiredError(f"the session has expired, and its watch of {event.path!r} with it", path=event.path)
     if event.state is State.AUTH_FAILED:
         return AuthFailedError(f"the servers refused the credentials; no watch of {event.path!r}", path=event.path)
+    if event.state is not State.CLOSED:
+        return NoWatcherError(f"the server has refused to watch {event.path!r} again", path=event.path)
     return ConnectionClosedError(f"the client was closed, and its watch of {event.path!r} with it", path=event.path)

@@ -255,6 +255,8 @@ async def test_refused_credentials_end_the_client(zk: Client) -> None:
             await client.get("/")
         with pytest.raises(zabkit.AuthFailedError):
             await client.wait_for_state(zabkit.State.CONNECTED)
+        assert client._core is not None
+        await client._core.close()  # Over already: done at once.
 
 
 async def test_a_transaction_happens_wholly(zk: Client) -> None:

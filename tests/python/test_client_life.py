@@ -83,6 +83,7 @@ async def test_a_start_in_vain_says_where_and_leaves_nothing(proxy: Proxy) -> No
     with pytest.raises(zabkit.OperationTimeoutError, match=proxy.hosts) as raised:
         await client.start(timeout=0.1)
     assert isinstance(raised.value, TimeoutError)
+    assert "within 0.1 s: " in str(raised.value)
     assert client.state is State.CLOSED
     proxy.refuses = False
     async with client:
@@ -166,12 +167,21 @@ async def test_names_are_looked_up_again_while_there_is_no_connection(
 
 async def test_other_hosts_can_be_given(zk: Client, zk_server: zabkit.Server, proxy: Proxy) -> None:
     zk.set_hosts(zk_server.hosts)
+    assert zk.server == proxy.hosts
     session = zk.client_id
     proxy.cut()
     assert await zk.exists("/") is not None
     assert (zk.server, zk.client_id) == (zk_server.hosts, session)
     with pytest.raises(ValueError, match="chroot"):
         zk.set_hosts(f"{zk_server.hosts}/elsewhere")
+
+
+async def test_hosts_are_tried_in_their_order_when_that_is_asked_for(zk_server: zabkit.Server, proxy: Proxy) -> None:
+    for _ in range(8):
+        async with Client([proxy.hosts, zk_server.hosts], randomize_hosts=False) as client:
+            assert client.server == proxy.hosts
+        async with Client([zk_server.hosts, proxy.hosts], randomize_hosts=False) as client:
+            assert client.server == zk_server.hosts
 
 
 @pytest.mark.parametrize(
