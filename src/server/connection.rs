@@ -144,6 +144,11 @@ impl Connections {
                 continue;
             };
             let flushed = conn.flush(shared);
+            if flushed == Flushed::Closing {
+                // The client sees the end now, not when the task has its turn: who is told that a role is over
+                // (`Ensemble::kill`) finds its connections closed.
+                let _ = socket2::SockRef::from(conn.write.as_ref()).shutdown(std::net::Shutdown::Write);
+            }
             if flushed != Flushed::All || conn.is_paused.load(Ordering::Relaxed) {
                 conn.wake.notify_one();
             }
@@ -174,7 +179,9 @@ impl Connections {
 
 /// Serves a connection that was just accepted, on the current runtime, until it ends.
 pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    // A listener of both families sees an IPv4 client as `::ffff:1.2.3.4`.
     let ip = peer.ip().to_canonical();
+    let peer = SocketAddr::new(ip, peer.port());
     let config = &shared.config;
     let id = match shared.connections.reserve(ip, config.max_client_cnxns, config.max_cnxns) {
         Ok(id) => id,
