@@ -3,7 +3,7 @@
 use super::server_addr::HostPort;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 /// The accept backlog unless the configuration says another. Java's 50 is too short for a reconnecting crowd.
 const BACKLOG: i32 = 1024;
@@ -17,9 +17,17 @@ pub struct Listeners {
     pub quorum: Option<TcpListener>,
 }
 
-/// Listens at `addr`.
+/// Listens at `addr`. All interfaces of IPv4 (`0.0.0.0`) are those of IPv6 too, as Java means them, where the system has
+/// IPv6.
 pub fn listen(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = bound(addr, false)?;
+    let socket = match addr.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => match bound_to_both(addr.port()) {
+            // Else somebody has the port in one of the families.
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => bound(addr, false)?,
+            socket => socket?,
+        },
+        _ => bound(addr, false)?,
+    };
     socket.listen(if backlog > 0 { backlog } else { BACKLOG })?;
     Ok(socket.into())
 }
@@ -59,6 +67,15 @@ impl Reserved {
     }
 }
 
+fn bound_to_both(port: u16) -> io::Result<Socket> {
+    let addr = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_only_v6(false)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
 fn bound(addr: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a former server may still be in TIME_WAIT. Not both options: with SO_REUSEADDR anybody could
@@ -76,6 +93,22 @@ fn bound(addr: SocketAddr, is_shared: bool) -> io::Result<Socket> {
 mod tests {
     use super::*;
     use std::net::TcpStream;
+
+    #[test]
+    fn all_interfaces_are_those_of_both_families() {
+        let listener = listen("0.0.0.0:0".parse().unwrap(), -1).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        // A system may have no IPv6; then the first connect is all.
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+        }
+        let taken = listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), -1);
+        assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+
+        let one = listen("127.0.0.1:0".parse().unwrap(), -1).unwrap();
+        assert!(TcpStream::connect((Ipv6Addr::LOCALHOST, one.local_addr().unwrap().port())).is_err());
+    }
 
     #[test]
     fn a_reserved_port_refuses_until_its_server_listens_and_again_after_it_has_gone() {

@@ -23,6 +23,7 @@ use crate::storage::{Storage, StorageConfig, StorageError};
 use crate::sync::RwLock;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -226,7 +227,10 @@ impl Ports {
             (None, None) => None,
         };
         if let Some(listener) = &client {
-            config.client_addr = listener.local_addr().ok();
+            // What was configured, though the socket may be one of both families; but the port that it really is.
+            let configured = config.client_addr.map(|addr| addr.ip());
+            config.client_addr =
+                listener.local_addr().ok().map(|addr| SocketAddr::new(configured.unwrap_or(addr.ip()), addr.port()));
             tracing::info!("binding to port {}", config.client_addr.map_or_else(String::new, |addr| addr.to_string()));
         }
         let Some(me) = config.me() else {
