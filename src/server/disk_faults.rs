@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 /// What is wrong with one member's disk.
 #[derive(Debug, Default)]
 pub struct DiskFaults {
+    /// The files go with the process, so nothing is synced: whatever happens to a server, the kernel still has them.
+    is_temporary: bool,
     /// False: nothing is, and nothing else is looked at.
     is_set: AtomicBool,
     state: Mutex<State>,
@@ -36,6 +38,11 @@ struct State {
 }
 
 impl DiskFaults {
+    /// Of a disk that need not outlive the process; syncs cost nothing there unless they are made slow.
+    pub fn of_temporary() -> DiskFaults {
+        DiskFaults { is_temporary: true, ..DiskFaults::default() }
+    }
+
     /// From now on nothing can be written; `false` takes it back.
     pub fn fill(&self, is_full: bool) {
         self.change(|state| state.is_full = is_full);
@@ -89,9 +96,10 @@ impl DiskFaults {
         Ok(())
     }
 
-    fn before_sync(&self) -> io::Result<()> {
+    /// Whether there is something to sync.
+    fn before_sync(&self) -> io::Result<bool> {
         if !self.is_set.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(!self.is_temporary);
         }
         let began = Instant::now();
         let mut state = self.lock();
@@ -109,7 +117,7 @@ impl DiskFaults {
             }
             let left = state.sync_delay.saturating_sub(began.elapsed());
             if left.is_zero() {
-                return Ok(());
+                return Ok(!self.is_temporary);
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
@@ -129,6 +137,10 @@ impl HostDisk {
 
     fn before_write(&self) -> io::Result<()> {
         self.faults.as_ref().map_or(Ok(()), |faults| faults.before_write())
+    }
+
+    fn before_sync(&self) -> io::Result<bool> {
+        self.faults.as_ref().map_or(Ok(true), |faults| faults.before_sync())
     }
 
     fn file(&self, file: io::Result<File>) -> io::Result<HostFile> {
@@ -178,8 +190,7 @@ impl Disk for HostDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.faults.as_ref().map_or(Ok(()), |faults| faults.before_sync())?;
-        RealDisk.sync_dir(dir)
+        if self.before_sync()? { RealDisk.sync_dir(dir) } else { Ok(()) }
     }
 
     fn lock(&self, path: &Path) -> io::Result<Self::Lock> {
@@ -219,8 +230,7 @@ impl DiskFile for HostFile {
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        self.disk.faults.as_ref().map_or(Ok(()), |faults| faults.before_sync())?;
-        self.file.sync_data()
+        if self.disk.before_sync()? { self.file.sync_data() } else { Ok(()) }
     }
 }
 

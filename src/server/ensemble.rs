@@ -32,7 +32,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 pub struct EnsembleConfig {
     /// How many servers, all of them voters; their ids are 1, 2, …
     pub servers: usize,
-    /// One directory for each member below it; `None`: a temporary one, removed at the end.
+    /// One directory for each member below it; `None`: a temporary one, removed at the end. In a temporary one nothing
+    /// is synced: no member can lose what is in the kernel's memory, and the machine's end is the end of the folder.
     pub dir: Option<PathBuf>,
     pub tick_time_ms: u32,
     /// Ticks.
@@ -122,16 +123,34 @@ impl Ensemble {
         };
         let dir =
             config.dir.as_deref().or(temporary.as_ref().map(TemporaryDir::path)).unwrap_or(Path::new("")).to_owned();
-        let disks = ports.keys().map(|&id| (id, Arc::default())).collect();
+        let disk = || if temporary.is_some() { DiskFaults::of_temporary() } else { DiskFaults::default() };
+        let disks = ports.keys().map(|&id| (id, Arc::new(disk()))).collect();
         let (members, is_shut, signal) = Default::default();
         let (net, journal, is_ending) = Default::default();
         let ensemble =
             Ensemble { config, dir, temporary, ports, members, is_shut, is_ending, signal, net, disks, journal };
-        for &id in ensemble.ports.keys() {
-            let server = ensemble.start_member(id)?;
-            ensemble.lock().insert(id, server);
-        }
+        ensemble.start_all()?;
         Ok(ensemble)
+    }
+
+    /// Starts all members at once. All listen before the first one dials: a refused connect would tell it that the
+    /// others are down, and two servers would elect a leader that the third one does not know.
+    fn start_all(&self) -> Result<(), StartError> {
+        let listeners =
+            self.ports.values().map(|ports| ports.listen(self.ports.len())).collect::<Result<Vec<_>, _>>()?;
+        std::thread::scope(|scope| {
+            let start = |(&id, listeners)| {
+                scope.spawn(move || {
+                    let server = self.start_member(id, listeners)?;
+                    self.lock().insert(id, server);
+                    Ok(())
+                })
+            };
+            let starting: Vec<_> = self.ports.keys().zip(listeners).map(start).collect();
+            let panicked = |panic| std::panic::resume_unwind(panic);
+            let started: Vec<_> = starting.into_iter().map(|start| start.join().unwrap_or_else(panicked)).collect();
+            started.into_iter().collect()
+        })
     }
 
     /// `127.0.0.1:p1,127.0.0.1:p2,…`
@@ -345,7 +364,10 @@ impl Ensemble {
         if *is_shut {
             return Err(EnsembleError::ShutDown);
         }
-        let server = self.start_member(id).map_err(|source| EnsembleError::Start { id, source })?;
+        let ports = self.ports.get(&id).ok_or(EnsembleError::Unknown(id))?;
+        let listeners = ports.listen(self.ports.len());
+        let server = listeners.and_then(|listeners| self.start_member(id, listeners));
+        let server = server.map_err(|source| EnsembleError::Start { id, source })?;
         self.lock().insert(id, server);
         Ok(())
     }
@@ -404,13 +426,7 @@ impl Ensemble {
         self.ids().into_iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
-    fn start_member(&self, id: ServerId) -> Result<Arc<Server>, StartError> {
-        let ports = &self.ports[&id];
-        let listen = |what: &'static str, reserved: &Reserved| {
-            let addr = || format!("127.0.0.1:{}", reserved.port());
-            reserved.listen().map_err(|source| StartError::Bind { what, addr: addr(), source })
-        };
-        let mut listeners = Listeners { client: Some(listen("client", &ports.client)?), ..Listeners::default() };
+    fn start_member(&self, id: ServerId, listeners: Listeners) -> Result<Arc<Server>, StartError> {
         let mut config = Config {
             data_dir: self.data_dir(id),
             data_log_dir: self.data_dir(id),
@@ -428,8 +444,6 @@ impl Ensemble {
         if self.ports.len() > 1 {
             config.my_id = Some(id);
             config.servers = self.ports.iter().map(|(&id, ports)| (id, ports.line())).collect();
-            listeners.election = Some(listen("election", &ports.election)?);
-            listeners.quorum = Some(listen("quorum", &ports.quorum)?);
         }
         let (net, journal, disk) = (self.net.clone(), self.journal.clone(), self.disks[&id].clone());
         let injuries = Injuries { id, net, disk, journal };
@@ -444,6 +458,20 @@ impl Drop for Ensemble {
 }
 
 impl MemberPorts {
+    /// Listens on what a member of so many needs.
+    fn listen(&self, servers: usize) -> Result<Listeners, StartError> {
+        let listen = |what: &'static str, reserved: &Reserved| {
+            let addr = || format!("127.0.0.1:{}", reserved.port());
+            reserved.listen().map_err(|source| StartError::Bind { what, addr: addr(), source })
+        };
+        let is_member = servers > 1;
+        Ok(Listeners {
+            client: Some(listen("client", &self.client)?),
+            election: is_member.then(|| listen("election", &self.election)).transpose()?,
+            quorum: is_member.then(|| listen("quorum", &self.quorum)).transpose()?,
+        })
+    }
+
     fn line(&self) -> ServerAddr {
         let local = |reserved: &Reserved| HostPort::new("127.0.0.1", reserved.port());
         ServerAddr {
