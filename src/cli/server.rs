@@ -1,10 +1,10 @@
 //! `zabkit server`: one server in the foreground, with ZooKeeper's start arguments and exit codes.
 
-use crate::server::{Config, Exit, Listeners, Server, log};
+use crate::server::{Config, Exit, Listeners, Server, StartError, log};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Wrong arguments, or a configuration that cannot be used.
 const EXIT_INVALID: u8 = 2;
@@ -32,14 +32,11 @@ pub fn run(args: &ServerArgs) -> ExitCode {
             return ExitCode::from(EXIT_INVALID);
         }
     };
-    let server = match Server::start(config, Listeners::default()) {
-        Ok(server) => Arc::new(server),
-        Err(error) => {
+    match serve(config) {
+        Ok(End::Start(error)) => {
             tracing::error!("Unexpected exception, exiting abnormally: {error}");
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_UNEXPECTED));
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_UNEXPECTED))
         }
-    };
-    match wait(&server) {
         Ok(End::Server(exit)) => exit_code(&exit),
         Ok(End::Signal { number: 15, .. }) if args.exit_zero_on_sigterm => ExitCode::SUCCESS,
         Ok(End::Signal { number, exit: Exit::Stopped }) => ExitCode::from(128 + number),
@@ -81,30 +78,73 @@ fn configuration(arguments: &[String]) -> Result<Config, String> {
 
 /// What ended first.
 enum End {
+    /// It could not start.
+    Start(StartError),
     Server(Exit),
-    Signal { number: u8, exit: Exit },
+    Signal {
+        number: u8,
+        exit: Exit,
+    },
 }
 
-/// Waits for the server's own end, or for a signal, upon which it is stopped.
-fn wait(server: &Arc<Server>) -> std::io::Result<End> {
+/// Starts the server and waits for its own end, or for a signal, upon which it is stopped. A signal that comes while it
+/// starts ends the process at once: nothing has been promised to anybody.
+fn serve(config: Config) -> std::io::Result<End> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (ended, mut end) = tokio::sync::oneshot::channel();
-    let waiting = server.clone();
-    std::thread::Builder::new().name("wait".to_owned()).spawn(move || ended.send(waiting.wait()))?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        // Where certificates are reloaded one day; it must not end the server.
-        let mut hang_up = signal(SignalKind::hangup())?;
-        let number = loop {
-            tokio::select! {
-                exit = &mut end => return Ok(End::Server(exit.unwrap_or(Exit::Killed))),
-                _ = terminate.recv() => break 15,
-                _ = interrupt.recv() => break 2,
-                _ = hang_up.recv() => {}
-            }
+        let mut signals = Signals::new()?;
+        let (started, mut start) = tokio::sync::oneshot::channel();
+        thread("start", move || drop(started.send(Server::start(config, Listeners::default()))))?;
+        let server = tokio::select! {
+            started = &mut start => match started {
+                Ok(Ok(server)) => Arc::new(server),
+                Ok(Err(error)) => return Ok(End::Start(error)),
+                Err(_) => return Err(std::io::Error::other("the start has panicked")),
+            },
+            number = signals.next() => return Ok(End::Signal { number, exit: Exit::Stopped }),
         };
-        tracing::info!("signal {number}: the server is stopped");
-        Ok(End::Signal { number, exit: server.stop() })
+        let (ended, mut end) = tokio::sync::oneshot::channel();
+        let waiting = server.clone();
+        thread("wait", move || drop(ended.send(waiting.wait())))?;
+        tokio::select! {
+            exit = &mut end => Ok(End::Server(exit.unwrap_or(Exit::Killed))),
+            number = signals.next() => {
+                tracing::info!("signal {number}: the server is stopped");
+                Ok(End::Signal { number, exit: server.stop() })
+            }
+        }
     })
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+/// The signals that end the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Where certificates are reloaded one day; it must not end the server.
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return 15,
+                _ = self.interrupt.recv() => return 2,
+                _ = self.hang_up.recv() => {}
+            }
+        }
+    }
 }
