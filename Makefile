@@ -69,7 +69,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-python chaos fuzz plugin-soak client-soak interop clean
+.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-python chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak interop clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -124,6 +124,15 @@ fuzz: $(BUILT) ## 100,000 mutated frames at each of the client, election and quo
 
 plugin-soak: $(BUILT) ## 200 pytest tests in a row, each with three fresh servers; nothing may be left behind
 	$(PY) -m pytest -m soak -s tests/python/test_plugin_soak.py
+
+sync-soak: $(BUILT) ## 1,000 reads behind a sync on a slowed follower, 20 deserted leaders: never the past
+	$(PY) -m pytest -m soak -s tests/python/test_sync.py
+
+gil-soak: $(BUILT) ## writes from outside while this process holds the GIL for 3 s at a time
+	$(PY) -m pytest -m soak -s tests/python/test_gil.py
+
+start-soak: $(BUILT) ## 50 starts of three servers to the first acknowledged write: p50, p99
+	$(PY) -m pytest -m soak -s tests/python/test_start.py
 
 client-soak: $(BUILT) ## 10,000 cancellations, cut links, ended clients and closed loops under asyncio clients
 	$(PY) -m pytest -m soak -s tests/python -k ten_thousand

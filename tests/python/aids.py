@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -30,6 +31,14 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never became true"
         time.sleep(0.001)
+
+
+async def until_async(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """As `until`, while the loop goes on."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never became true"
+        await asyncio.sleep(0.001)
 
 
 def is_refused(address: str) -> bool:

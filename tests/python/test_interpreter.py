@@ -71,6 +71,15 @@ def test_a_forked_child_that_touches_the_ensemble_gets_a_clear_error(zk_ensemble
         lambda: leader.status,
         lambda: leader.kill(),
         lambda: zk_ensemble.wait_for_leader(),
+        lambda: zk_ensemble.partition({1}, {2, 3}),
+        lambda: zk_ensemble.slow_link(1, 2, 0.1),
+        lambda: zk_ensemble.heal(),
+        lambda: leader.pause(),
+        lambda: leader.fill_disk(),
+        lambda: leader.slow_disk(60),
+        lambda: leader.log,
+        lambda: zk_ensemble.logs,
+        lambda: zk_ensemble.transitions,
         lambda: zk_ensemble.stop(),
     ):
         said = forked(act)
@@ -96,6 +105,31 @@ def test_a_forked_child_that_drops_the_ensemble_harms_nothing() -> None:
         assert all(member.status.serving for member in holder[0])
     finally:
         holder[0].stop()
+
+
+def test_a_forked_child_that_ends_as_programs_do_leaves_its_parents_ensemble_alone() -> None:
+    """Its `atexit` and its garbage collection run; the parent's servers, folders and clients go on."""
+    program = """
+import os, sys, zabkit
+
+with zabkit.Ensemble(3) as ensemble:
+    pid = os.fork()
+    if pid == 0:
+        with zabkit.Ensemble(1):  # It sweeps the folders of the dead, and its parent is not dead.
+            pass
+        raise SystemExit("no bed of roses")
+    os.waitpid(pid, 0)
+    for member in ensemble:
+        assert member.status.serving
+        member.restart()
+        member.wait_until_serving()
+print("unharmed")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "unharmed\n"), done.stderr
+    assert "ForkError" in done.stderr, "the child stopped what is its parent's without a word"
 
 
 def test_a_forked_child_may_have_an_ensemble_of_its_own(zk_ensemble: Ensemble) -> None:
