@@ -288,6 +288,7 @@ impl Client {
                     self.make(request, ctx);
                 }
                 if self.rng.one_in(20) {
+                    self.pump(ctx); // Or what the session has told by now would name the watch still.
                     self.forget_a_watch(ctx);
                 }
             }
