@@ -53,7 +53,8 @@ class Transaction:
             acl: Its ACL; None for the client's default.
             ephemeral: It goes with the session.
             sequence: The server appends a number of ten digits to the name.
-            include_data: The result is ``(path, Stat)`` and not the path alone.
+            include_data: The result is ``(path, Stat)`` and not the path alone; Apache's servers before 3.8.2 give the
+                path alone all the same.
             container: It is deleted some time after its last child has gone.
             ttl: It is deleted when it has had no children and no change for so long, in seconds.
 
