@@ -55,7 +55,8 @@ def main() -> None:
     results = Results(results_path)
     if not options.render:
         run(results, plan, rows, ensembles)
-    text = f"{report.when(results, set(keys))}\n\n{report.table(results)}\n\n{ensemble_line(results)}"
+    parts = [report.when(results, set(keys)), report.table(results), ensemble_line(results), report.repeated(results)]
+    text = "\n\n".join(part for part in parts if part)
     if is_quick:
         print(text)
     else:

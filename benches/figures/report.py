@@ -109,6 +109,13 @@ def when(results: Results, row_keys: set[str]) -> str:
     return f"Measured from {times[0]} to {times[-1]}, {rounds[0]} to {rounds[-1]} rounds a row{quiet}."
 
 
+def repeated(results: Results) -> str:
+    """Runs that were made again, since answers were errors or never came."""
+    runs = [sample for sample in results.samples if "wrong" in sample.values]
+    told = [f"{sample.peer}, {sample.row}, {sample.at}" for sample in runs]
+    return f"Runs made again, for an answer was an error or never came: {'; '.join(told)}." if told else ""
+
+
 def write_part(path: Path, name: str, text: str) -> None:
     """Replaces what stands between the markers of this part."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"

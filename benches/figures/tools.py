@@ -24,6 +24,10 @@ def _json_line(command: list[str], limit_s: float) -> dict[str, Any]:
     return answer
 
 
+class WrongAnswers(RuntimeError):
+    """Answers were errors, out of order, or never came."""
+
+
 @dataclass
 class Tools:
     """Where the programs are."""
@@ -43,7 +47,7 @@ class Tools:
         answer = _json_line(command, 120 + seconds + warmup)
         wrong = {key: answer[key] for key in ("errors", "order_errors", "dead_sessions", "setup_errors")}
         if any(wrong.values()):
-            raise RuntimeError(f"zkload {op} {sessions}x{outstanding} at {hosts}: {wrong}")
+            raise WrongAnswers(f"zkload {op} {sessions}x{outstanding} at {hosts}: {wrong}")
         return answer
 
     def fill(self, hosts: str, pids: list[int], count: int) -> dict[str, Any]:
