@@ -110,10 +110,10 @@ def when(results: Results, row_keys: set[str]) -> str:
 
 
 def repeated(results: Results) -> str:
-    """Runs that were made again, since answers were errors or never came."""
+    """Runs whose answers were errors, lost, or never came."""
     runs = [sample for sample in results.samples if "wrong" in sample.values]
     told = [f"{sample.peer}, {sample.row}, {sample.at}" for sample in runs]
-    return f"Runs made again, for an answer was an error or never came: {'; '.join(told)}." if told else ""
+    return f"Runs made again, or not counted, since an answer was an error, was lost or never came: {'; '.join(told)}." if told else ""
 
 
 def write_part(path: Path, name: str, text: str) -> None:

@@ -66,12 +66,15 @@ class Tools:
         return float(_json_line(command, 240)["first_ms"])
 
     def failover(self, hosts: str, leader_pid: int, kill_after: float, seconds: float) -> dict[str, Any]:
-        """SIGKILL for the leader under ten writers; raises if an acknowledged write is gone."""
+        """SIGKILL for the leader under ten writers; raises if an acknowledged write is gone, or nobody serves."""
         command = [
             *(str(self.zkload), "failover", "--hosts", hosts, "--kill", str(leader_pid), "--sessions", "10"),
             *("--outstanding", "1", "--seconds", str(seconds), "--kill-after", str(kill_after)),
         ]
-        return _json_line(command, 120)
+        try:
+            return _json_line(command, 120)
+        except RuntimeError as error:
+            raise WrongAnswers(str(error)) from error
 
     def log_floor(self, where: Path, writers: int, batch: int, seconds: float) -> dict[str, Any]:
         where.mkdir(parents=True, exist_ok=True)
