@@ -113,7 +113,9 @@ def repeated(results: Results) -> str:
     """Runs whose answers were errors, lost, or never came."""
     runs = [sample for sample in results.samples if "wrong" in sample.values]
     told = [f"{sample.peer}, {sample.row}, {sample.at}" for sample in runs]
-    return f"Runs made again, or not counted, since an answer was an error, was lost or never came: {'; '.join(told)}." if told else ""
+    if not told:
+        return ""
+    return f"Made again, or not counted, since an answer was an error, was lost or never came: {'; '.join(told)}."
 
 
 def write_part(path: Path, name: str, text: str) -> None:
