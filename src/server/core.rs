@@ -307,19 +307,18 @@ impl Core {
     }
 
     fn publish_status(&mut self) {
-        let status = self.peer.status();
-        let former = {
-            let mut shared = self.shared.peer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            std::mem::replace(&mut *shared, status)
-        };
-        if transition(&former) != transition(&status) {
+        let (former, status) = (self.shared.peer_status(), self.peer.status());
+        let is_transition = transition(&former) != transition(&status);
+        if is_transition && let Some(injuries) = &self.shared.injuries {
+            // First, so that whoever sees the new status finds it written down.
+            let reason = self.turn.reason.take().unwrap_or_default();
+            let role = |state| Role::of(state, self.shared.config.my_id);
+            injuries.transition(role(former.state), role(status.state), &status, reason);
+        }
+        *self.shared.peer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = status;
+        if is_transition {
             if let Some(election) = &self.election {
                 election.set_looking(status.state == PeerState::Looking);
-            }
-            if let Some(injuries) = &self.shared.injuries {
-                let reason = self.turn.reason.take().unwrap_or_default();
-                let role = |state| Role::of(state, self.shared.config.my_id);
-                injuries.transition(role(former.state), role(status.state), &status, reason);
             }
             self.status.changed();
         }

@@ -100,7 +100,7 @@ impl Server {
         Status {
             version,
             role,
-            serving: exit.is_none() && db.serving().is_some(),
+            serving: exit.is_none() && peer.serving && db.serving().is_some(),
             epoch: peer.epoch,
             leader: peer.leader.filter(|_| exit.is_none()),
             last_processed: db.last_processed(),
@@ -144,6 +144,10 @@ impl Server {
     /// may still end there: a disk that does not answer within [`DISK_LIMIT`] keeps its thread and its directory's lock.
     pub fn kill(&self) {
         self.shared.gate.shut();
+        if self.status.get().1.is_none() {
+            // Now, before others notice it, and not when its threads have ended.
+            self.shared.write_down_end(&Exit::Killed);
+        }
         let _ = self.shared.events.send(Event::Kill);
         self.shared.pause.end();
         if let Some(injuries) = &self.shared.injuries {

@@ -7,11 +7,12 @@ use super::injuries::Injuries;
 use super::links::{Chunk, ChunkSource};
 use super::log::{self, Owner};
 use super::pause::Pause;
+use super::status::{Exit, Role};
 use crate::peer::io::{Input, Now};
 use crate::peer::{Database, PeerStatus};
 use crate::sync::{self, RwLock};
 use crate::tree::CursorId;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub span: tracing::Span,
     /// What an [`Ensemble`](super::Ensemble) can do to this server; `None` in production.
     pub injuries: Option<Injuries>,
+    /// See [`Shared::write_down_end`].
+    pub is_end_written: AtomicBool,
     /// Likewise only a member of such an ensemble is ever paused.
     pub pause: Pause,
     #[cfg(test)]
@@ -68,6 +71,16 @@ impl Shared {
     /// As long as it lives, what this thread logs is said to be this server's.
     pub fn enter(&self) -> (tracing::span::EnteredSpan, log::Owned) {
         (self.span.clone().entered(), log::owned_by(self.owner()))
+    }
+
+    /// Writes down how the server has ended, once, if it is a member of such an ensemble.
+    pub fn write_down_end(&self, exit: &Exit) {
+        if let Some(injuries) = &self.injuries
+            && !self.is_end_written.swap(true, Ordering::Relaxed)
+        {
+            let status = self.peer_status();
+            injuries.end(Role::of(status.state, self.config.my_id), &status, exit);
+        }
     }
 
     fn owner(&self) -> Option<Owner> {

@@ -25,6 +25,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -94,6 +95,7 @@ pub fn start(
         metrics: Metrics::default(),
         span: span.clone(),
         injuries,
+        is_end_written: AtomicBool::new(false),
         pause: Pause::default(),
         config,
         #[cfg(test)]
@@ -341,10 +343,7 @@ impl Drop for Ending {
         let end = self.end.take();
         let end = end.unwrap_or_else(|| unexpected("the core's thread has panicked while it ended".to_owned()));
         let exit = end.into();
-        if let Some(injuries) = &self.shared.injuries {
-            let status = self.shared.peer_status();
-            injuries.end(Role::of(status.state, self.shared.config.my_id), &status, &exit);
-        }
+        self.shared.write_down_end(&exit);
         self.status.end(exit);
     }
 }

@@ -116,3 +116,37 @@ def test_a_loop_that_ends_without_stopping_leaves_no_server() -> None:
     hosts = asyncio.run(forget())
     gc.collect()
     until(lambda: is_refused(hosts))
+
+
+async def test_a_client_of_a_survivor_calls_into_no_broken_link_after_a_kill(zk_ensemble: zabkit.Ensemble) -> None:
+    """When `kill` returns, the survivors have closed their clients, and the next write is sent on a new link."""
+    async with zabkit.Client(zk_ensemble.hosts) as anywhere:
+        await anywhere.create("/n", b"")
+    for number in range(10):
+        old = zk_ensemble.leader
+        survivors = [member.hosts for member in zk_ensemble.followers]
+        async with zabkit.Client(survivors) as zk:
+            await old.kill()
+            await zk.set("/n", b"%d" % number)  # ConnectionLossError would say that nobody knows whether it happened.
+            assert (await zk.get("/n"))[0] == b"%d" % number
+        await old.restart()
+        await old.wait_until_serving()
+
+
+async def test_faults_are_coroutines_here(zk_ensemble: zabkit.Ensemble) -> None:
+    first, second, _ = zk_ensemble
+    await zk_ensemble.slow_link(first, second.id, 0.001, loss=0.01)
+    await zk_ensemble.partition({first}, {2, 3})
+    await zk_ensemble.heal()
+    await first.pause()
+    assert first.is_paused
+    await first.resume()
+    await first.slow_disk(0.001)
+    await first.slow_disk(0)
+    await second.fill_disk()
+    await second.free_disk()
+    with pytest.raises(ValueError, match="no server 9"):
+        await zk_ensemble.partition({9})
+    await zk_ensemble.wait_for_leader()
+    assert {t.server for t in zk_ensemble.transitions} == {1, 2, 3}
+    assert first.log

@@ -124,7 +124,7 @@ def test_a_slow_link_is_seen_by_a_sync_and_not_by_a_read(zk_ensemble: Ensemble, 
 def test_a_lossy_link_loses_nothing_but_time(zk_ensemble: Ensemble, connect: Connect) -> None:
     leader, lossy = zk_ensemble.leader, followers(zk_ensemble)[0]
     client = connect(lossy.hosts)
-    zk_ensemble.slow_link(leader, lossy, latency=0, loss=0.1)
+    zk_ensemble.slow_link(leader, lossy, latency=0, loss=0.05)
     paths = [client.create("/n-", str(i).encode(), sequence=True) for i in range(10)]
     zk_ensemble.heal()
     assert [client.get(path)[0] for path in paths] == [str(i).encode() for i in range(10)]
