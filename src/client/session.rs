@@ -305,7 +305,8 @@ impl Session {
         self.timeout_ms.unwrap_or(self.wanted_timeout_ms)
     }
 
-    /// Index of the server that is asked now, or was last.
+    /// Index of the server that is asked now, or was last; after [`set_servers`](Self::set_servers), from the next
+    /// [`Event::Connect`] on.
     pub fn server(&self) -> usize {
         self.servers.current()
     }
