@@ -44,7 +44,8 @@ def fixture_name(request: pytest.FixtureRequest) -> str:
     if on_anyio:
         return "_zk_anyio"
     raise refused(
-        "zk is for tests that pytest-asyncio (0.24 or newer) or anyio runs; `zk_ensemble.hosts` is for others."
+        "zk is for tests that pytest-asyncio (0.24 or newer; asyncio_mode = auto, or @pytest.mark.asyncio) or anyio "
+        "runs; `zk_ensemble.hosts` is for others."
     )
 
 

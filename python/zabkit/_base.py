@@ -87,11 +87,6 @@ def _lines(core: EnsembleCore, id: int | None) -> list[LogLine]:
     return [LogLine(*fields) for fields in core.logs(id)]
 
 
-def _id(member: int | MemberBase) -> int:
-    """The id of a member that was given as such or by its id."""
-    return member.id if isinstance(member, MemberBase) else operator.index(member)
-
-
 # Those that run: what the program does not stop ends with the interpreter, threads, files and all.
 _started: weakref.WeakSet[EnsembleBase[Any]] = weakref.WeakSet()
 
@@ -222,21 +217,29 @@ class EnsembleBase(Generic[_Member]):
         return core
 
     def _cut(self, groups: tuple[Iterable[int | MemberBase], ...]) -> None:
-        self._running().partition([[_id(member) for member in group] for group in groups])
+        self._running().partition([[self._id(member) for member in group] for group in groups])
 
     def _slow(
         self, source: int | MemberBase, target: int | MemberBase, latency: float, loss: float, both_ways: bool
     ) -> None:
-        core, source, target = self._running(), _id(source), _id(target)
+        core, source, target = self._running(), self._id(source), self._id(target)
         core.slow_link(source, target, latency, loss)
         if both_ways:
             core.slow_link(target, source, latency, loss)
+
+    def _id(self, member: int | MemberBase) -> int:
+        """The id of a member that was given as such or by its id."""
+        if not isinstance(member, MemberBase):
+            return operator.index(member)
+        if member._ensemble._core is not self._core:
+            raise ValueError(f"{member!r} is a member of another ensemble")
+        return member.id
 
     def _all(self) -> list[int]:
         return [member.id for member in self.members]
 
     def _summary(self) -> str:
-        return ", ".join(f"{m.id} is {m.status.role}" for m in self.members)
+        return ", ".join(f"{m.id} is {m.status.role}{', paused' if m.is_paused else ''}" for m in self.members)
 
 
 def _count(what: str, given: int) -> int:

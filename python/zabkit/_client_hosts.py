@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -13,15 +14,21 @@ __all__ = ["Address", "are_numeric", "join", "parse", "resolve"]
 Address: TypeAlias = "tuple[str, int]"
 
 _DEFAULT_PORT = 2181
+_SERVER_BEHIND_CHROOT = re.compile(r"/.*,[^/]*:\d+")
 
 
 def parse(hosts: str | Sequence[str]) -> tuple[list[Address], str]:
     """The servers and the chroot ("" if there is none) of a hosts string, or of a list with one server each.
 
     Raises:
-        ValueError: There is no server in it, or a port or the chroot is malformed.
+        ValueError: There is no server in it, a port or the chroot is malformed, or not at the end.
+        TypeError: It is not text.
     """
-    parts = list(hosts) if not isinstance(hosts, str) else [hosts]
+    parts = [hosts] if isinstance(hosts, (str, bytes)) or not isinstance(hosts, Sequence) else list(hosts)
+    if not all(isinstance(part, str) for part in parts):
+        raise TypeError(f"hosts are text like '127.0.0.1:2181,[::1]:2182/chroot', or a list of such, not {hosts!r}")
+    if any("/" in part for part in parts[:-1]) or _SERVER_BEHIND_CHROOT.search(parts[-1]):
+        raise ValueError(f"the chroot is written once, behind the last server, not as in {hosts!r}")
     text, slash, chroot = ",".join(parts).partition("/")
     servers = [_server(part.strip()) for part in text.strip().removesuffix(",").split(",") if part.strip()]
     if not servers:

@@ -35,6 +35,7 @@ Listener: TypeAlias = "Callable[[State], object]"
 _CONNECTED = (State.CONNECTED, State.CONNECTED_RO)
 _FINAL = (State.AUTH_FAILED, State.CLOSED)
 _RESOLVE_AGAIN_S = 1.0
+_STOP_CANCELLED_S = 1.0
 
 
 class Client(Calls):
@@ -59,6 +60,7 @@ class Client(Calls):
 
     Raises:
         ValueError: ``hosts`` or ``timeout`` is malformed.
+        TypeError: One of them is not text, or no number.
     """
 
     _fallback = False  # Tests set it: an asyncio Protocol even where the loop has `add_reader`.
@@ -76,9 +78,7 @@ class Client(Calls):
     ) -> None:
         self._core: ClientCore | None = None
         self._servers, self._chroot = _hosts.parse(hosts)
-        self._timeout_ms = round(timeout * 1000)
-        if not 0 < self._timeout_ms < 2**31:
-            raise ValueError(f"a session timeout is in seconds and more than 0, not {timeout}")
+        self._timeout_ms = _session_timeout_ms(timeout)
         self._client_id = client_id
         self._auth_data = [(scheme, _as_bytes(credential)) for scheme, credential in auth_data]
         self._default_acl = default_acl
@@ -93,6 +93,7 @@ class Client(Calls):
         self._waiters: list[tuple[frozenset[State], asyncio.Future[State]]] = []
         self._resolving: asyncio.Task[None] | None = None
         self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None  # That of the core.
         self._run = 0
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -108,7 +109,11 @@ class Client(Calls):
         Raises:
             OperationTimeoutError: No server gave a session in time; also a `TimeoutError`. The client is closed.
             AuthFailedError: The servers refused the credentials; the client is closed.
+            RuntimeError: It runs on another event loop.
         """
+        if not isinstance(timeout, (int, float)):
+            raise TypeError(f"the timeout is a number of seconds, not {timeout!r}")
+        self._check_loop()
         is_new = self._core is None or self._state in _FINAL
         try:
             await asyncio.wait_for(self._connect(), timeout)
@@ -128,8 +133,13 @@ class Client(Calls):
         """End the session: its ephemeral znodes are gone when this returns, if there was a connection.
 
         Waits for a server for at most 5 s and for calls that are in flight; those that were not sent fail with
-        `ConnectionClosedError`. A second time is nothing.
+        `ConnectionClosedError`. A second time is nothing. If the client's event loop is closed, so is the client: its
+        session ends by its timeout.
+
+        Raises:
+            RuntimeError: It runs on another event loop.
         """
+        self._check_loop()
         self._stop_resolving()
         if (core := self._core) is not None:
             if self._state not in _FINAL:
@@ -152,8 +162,13 @@ class Client(Calls):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """`stop`."""
-        await self.stop()
+        """`stop`; a block that was cancelled waits for a second at most, and the session may end by its timeout."""
+        if kind is None or not issubclass(kind, (asyncio.CancelledError, KeyboardInterrupt)):
+            return await self.stop()
+        try:
+            await asyncio.wait_for(self.stop(), _STOP_CANCELLED_S)
+        except asyncio.TimeoutError:
+            self._abort()
 
     def __del__(self) -> None:
         if self._core is None or self._state in _FINAL or sys.is_finalizing() or self._pid != os.getpid():
@@ -275,6 +290,17 @@ class Client(Calls):
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
+    def _check_loop(self) -> None:
+        """A core lives and dies with its loop."""
+        if self._core is None or self._state in _FINAL or self._pid != os.getpid():
+            return  # In a forked child the core itself refuses.
+        if self._loop is asyncio.get_running_loop():
+            return
+        assert self._loop is not None, "a core has a loop"
+        if not self._loop.is_closed():
+            raise RuntimeError(f"{self!r} runs on another event loop: each loop needs a client of its own")
+        self._abort()
+
     async def _connect(self) -> None:
         if self._core is None or self._state in _FINAL:
             addresses = await self._first_addresses()
@@ -293,8 +319,9 @@ class Client(Calls):
             if living is not None and living._run == run:
                 living._on_event(kind, *details)
 
+        self._loop = asyncio.get_running_loop()
         core = ClientCore(
-            asyncio.get_running_loop(),
+            self._loop,
             addresses,
             self._chroot,
             self._timeout_ms,
@@ -430,6 +457,15 @@ async def _keep_resolving(reference: weakref.ref[Client]) -> None:
             return
         del client
         await asyncio.sleep(_RESOLVE_AGAIN_S)
+
+
+def _session_timeout_ms(timeout: float) -> int:
+    """Seconds as ms."""
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"a session timeout is a number of seconds, not {timeout!r}")
+    if not 0 < timeout < 2**31 / 1000 or (timeout_ms := round(timeout * 1000)) == 0:
+        raise ValueError(f"a session timeout is more than 0 and less than {2**31 // 1000} seconds, not {timeout}")
+    return timeout_ms
 
 
 def _as_bytes(credential: str | bytes) -> bytes:

@@ -204,3 +204,43 @@ async def test_a_client_is_collected_with_its_loop_running(zk_server: zabkit.Ser
             del client
             gc.collect()
         await turns(lambda: not proxy._links)
+
+
+def test_a_client_whose_loop_is_closed_ends_and_starts_anew(zk_server: zabkit.blocking.Server) -> None:
+    async def begin(client: Client) -> int:
+        await client.start()
+        assert client.client_id is not None
+        return client.client_id[0]
+
+    async def end(client: Client) -> None:
+        await client.stop()
+
+    client = Client(zk_server.hosts)
+    first = asyncio.run(begin(client))
+    assert client.state is State.CONNECTED  # It cannot know.
+    asyncio.run(end(client))
+    assert client.state is State.CLOSED
+
+    async def again() -> int:
+        await client.start()
+        assert await client.exists("/") is not None
+        await client.stop()
+        return await begin(client)
+
+    second = asyncio.run(again())
+    assert second != first
+    asyncio.run(again())  # Started on a closed loop, it is started anew.
+    asyncio.run(end(client))
+
+
+def test_a_client_refuses_another_loop_and_stays_well(zk_server: zabkit.blocking.Server) -> None:
+    async def main() -> None:
+        async with Client(zk_server.hosts) as zk:
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                for act in (zk.start, zk.stop):
+                    run = pool.submit(lambda act=act: asyncio.run(act()))
+                    with pytest.raises(RuntimeError, match="runs on another event loop"):
+                        await asyncio.wrap_future(run)
+            assert await zk.exists("/") is not None
+
+    asyncio.run(main())

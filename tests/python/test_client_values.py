@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -133,3 +134,34 @@ def test_values_pickle_compare_and_hash(value: object) -> None:
 def test_states_and_event_types_are_also_their_names() -> None:
     assert State.CONNECTED == "CONNECTED"
     assert f"{EventType.DELETED} {State.LOST}" == "DELETED LOST"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "error", "message"),
+    [
+        (["h1:1/x", "h2:2/y"], ValueError, "chroot is written once"),
+        ("h1:1/x,h2:2/x", ValueError, "chroot is written once"),
+        ("h1:1/a/../b", ValueError, "no path for a chroot"),
+        ("", ValueError, "no server in ''"),
+        (5, TypeError, "hosts are text"),
+        (None, TypeError, "hosts are text"),
+        (b"h1:1", TypeError, "hosts are text"),
+        (["h1:1", 2], TypeError, "hosts are text"),
+    ],
+)
+def test_hosts_that_cannot_be_are_refused_by_name(hosts: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        zabkit.Client(hosts)
+
+
+def test_a_chroot_stands_behind_the_last_server() -> None:
+    assert repr(zabkit.Client("h1:1,[::1]:2/app,with-a-comma")) == (
+        "<zabkit.Client h1:1,[::1]:2/app,with-a-comma CLOSED>"
+    )
+    assert zabkit.Client(["h1:1", "h2/app"]).chroot == "/app"
+
+
+@pytest.mark.parametrize("timeout", ["5", None, True, float("nan"), 0, -1.0, 0.0001, 1e12])
+def test_a_session_timeout_is_seconds(timeout: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="session timeout is"):
+        zabkit.Client("h1:1", timeout=timeout)

@@ -98,6 +98,11 @@ def test_a_partition_that_cannot_be_is_a_value_error(zk_ensemble: Ensemble) -> N
     ]:
         with pytest.raises((ValueError, TypeError), match=message):
             zk_ensemble.partition(*groups)  # type: ignore[arg-type]
+    with zabkit.blocking.Ensemble(1) as other:
+        with pytest.raises(ValueError, match="a member of another ensemble"):
+            zk_ensemble.partition({1, 2}, {other[1]})
+        with pytest.raises(ValueError, match="a member of another ensemble"):
+            zk_ensemble.slow_link(other[1], 2, 0.1)
     assert zk_ensemble.leader is leader
 
 
