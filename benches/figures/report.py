@@ -106,7 +106,8 @@ def when(results: Results, row_keys: set[str]) -> str:
         counts[sample.row, sample.peer] = counts.get((sample.row, sample.peer), 0) + 1
     rounds = sorted(counts.values())
     quiet = f"; others used {min(noise):.2g} to {max(noise):.2g} cores meanwhile" if noise else ""
-    return f"Measured from {times[0]} to {times[-1]}, {rounds[0]} to {rounds[-1]} rounds a row{quiet}."
+    each = f"{rounds[0]}" if rounds[0] == rounds[-1] else f"{rounds[0]} to {rounds[-1]}"
+    return f"Measured from {times[0]} to {times[-1]}, {each} rounds a row{quiet}."
 
 
 def repeated(results: Results) -> str:

@@ -27,7 +27,7 @@ def parse(hosts: str | Sequence[str]) -> tuple[list[Address], str]:
     parts = [hosts] if isinstance(hosts, (str, bytes)) or not isinstance(hosts, Sequence) else list(hosts)
     if not all(isinstance(part, str) for part in parts):
         raise TypeError(f"hosts are text like '127.0.0.1:2181,[::1]:2182/chroot', or a list of such, not {hosts!r}")
-    if any("/" in part for part in parts[:-1]) or _SERVER_BEHIND_CHROOT.search(parts[-1]):
+    if any("/" in part for part in parts[:-1]) or _SERVER_BEHIND_CHROOT.search(",".join(parts)):
         raise ValueError(f"the chroot is written once, behind the last server, not as in {hosts!r}")
     text, slash, chroot = ",".join(parts).partition("/")
     servers = [_server(part.strip()) for part in text.strip().removesuffix(",").split(",") if part.strip()]
