@@ -5,13 +5,11 @@
 
 use super::super::Database;
 use super::super::core::{Core, Leave};
-use super::super::io::{ClientRequest, Effects, LinkId, Now, Proposal};
+use super::super::io::{ClientRequest, Effects, Now, Proposal};
 use super::super::prepare::PrepareRequest;
-use super::sync::SyncWaiter;
+use super::sync::Arrived;
 use super::{Leader, Progress};
-use crate::records::{
-    ErrorCode, ForwardedBody, ForwardedRequest, Id, QuorumPacket, Request, ServerId, SessionId, Txn, TxnBody,
-};
+use crate::records::{ErrorCode, ForwardedBody, Id, QuorumPacket, Request, ServerId, SessionId, Txn, TxnBody};
 
 impl Leader {
     pub(super) fn on_requests(
@@ -25,33 +23,7 @@ impl Leader {
         if !self.is_established() {
             return Ok(()); // Sent under a former role, whose end has closed the connection.
         }
-        let me = core.my_id();
-        for ClientRequest { conn, session, xid, body, auth } in requests {
-            if matches!(body, ForwardedBody::Request(Request::Sync(_))) {
-                self.on_sync(core, now, SyncWaiter::Client(conn, xid), out);
-            } else {
-                self.order(core, now, me, session, xid, &body, &auth, db, out)?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn on_forwarded(
-        &mut self,
-        core: &mut Core,
-        now: Now,
-        link: LinkId,
-        request: ForwardedRequest,
-        db: &Database,
-        out: &mut Effects,
-    ) -> Result<(), Leave> {
-        if matches!(request.body, ForwardedBody::Request(Request::Sync(_))) {
-            self.on_sync(core, now, SyncWaiter::Learner(link), out);
-            return Ok(());
-        }
-        let Some(server) = self.learners.get(&link).and_then(|learner| learner.server) else { return Ok(()) };
-        let ForwardedRequest { session, cxid, body, auth } = request;
-        self.order(core, now, server, session, cxid, &body, &auth, db, out)
+        requests.into_iter().try_for_each(|request| self.on_arrived(core, now, Arrived::Here(request), db, out))
     }
 
     /// Steps 4 and 5 of a write: make the transaction and propose it. A request that fails is a transaction as well.

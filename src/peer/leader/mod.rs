@@ -18,7 +18,7 @@ use super::sessions::SessionTracker;
 use crate::records::{Epoch, QuorumPacket, ServerId, Zxid};
 use crate::zab::Broadcast;
 use std::collections::{BTreeMap, VecDeque};
-use sync::Syncs;
+use sync::{Arrived, Syncs};
 
 /// How long a server that was elected waits for a quorum to connect (or initLimit, if that is less), in microseconds.
 /// Short, since those who voted for it come at once or have changed their minds.
@@ -195,6 +195,18 @@ impl Leader {
             in_flight.retire(db.last_processed());
         }
         self.notice_leap(core, now);
+        self.on_input(core, now, input, db, out)?;
+        self.order_behind_syncs(core, now, db, out)
+    }
+
+    fn on_input(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        input: Input,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
         match input {
             Input::Requests(requests) => self.on_requests(core, now, requests, db, out),
             Input::Packets { link, packets } => self.on_packets(core, now, link, packets, db, out),
@@ -285,7 +297,7 @@ impl Leader {
                     }
                 }
                 QuorumPacket::Request(request) if progress == Progress::UpToDate => {
-                    self.on_forwarded(core, now, link, request, db, out)?;
+                    self.on_arrived(core, now, Arrived::Forwarded(link, request), db, out)?;
                 }
                 QuorumPacket::Revalidate { session, timeout_ms } if progress == Progress::UpToDate => {
                     self.on_revalidate(core, now, link, session, timeout_ms, out);

@@ -5,17 +5,23 @@
 //! answer. PINGs for syncs go out in rounds, one at a time, each for all syncs that came before it; under load a round
 //! costs next to nothing, and a lone sync waits for one exchange with the nearest quorum.
 //!
+//! Meanwhile what its session writes behind it waits here: were that ordered at once, its commit could overtake the
+//! sync's answer, and the reads between the two would see what was written after them. Not more can wait than a
+//! connection may have unanswered, which its own server bounds. Syncs are answered in the order in which they came, all
+//! together: a learner knows them by nothing else.
+//!
 //! "Your session has expired" waits in the same way: a leader that is none any more does not know the sessions that
 //! have begun since.
 //!
 //! ZooKeeper answers as soon as nothing is outstanding, and refuses sessions at once, from a leader that may be none
 //! any more.
 
-use super::super::core::Core;
-use super::super::io::{ConnId, DbOp, Effects, LinkId, Now};
+use super::super::Database;
+use super::super::core::{Core, Leave};
+use super::super::io::{ClientRequest, ConnId, DbOp, Effects, LinkId, Now};
 use super::{Leader, Progress};
-use crate::records::{QuorumPacket, SessionId, Zxid};
-use std::collections::VecDeque;
+use crate::records::{ForwardedBody, ForwardedRequest, QuorumPacket, Request, ServerId, SessionId, Zxid};
+use std::collections::{BTreeMap, VecDeque};
 
 /// A learner with so many unanswered PINGs gets no more for syncs; it is behind, and others make the quorum.
 const UNANSWERED_MAX: usize = 32;
@@ -31,22 +37,66 @@ pub(super) enum SyncWaiter {
     LearnerRenewal(LinkId, SessionId, i32),
 }
 
+/// A request as it came: of a client of this server, or of a learner's.
+#[derive(Debug)]
+pub(super) enum Arrived {
+    Here(ClientRequest),
+    Forwarded(LinkId, ForwardedRequest),
+}
+
+impl Arrived {
+    fn session(&self) -> SessionId {
+        match self {
+            Arrived::Here(request) => request.session,
+            Arrived::Forwarded(_, request) => request.session,
+        }
+    }
+
+    /// Who waits for the answer, if it is a sync.
+    fn sync_waiter(&self) -> Option<SyncWaiter> {
+        let (waiter, body) = match self {
+            Arrived::Here(request) => (SyncWaiter::Client(request.conn, request.xid), &request.body),
+            Arrived::Forwarded(link, request) => (SyncWaiter::Learner(*link), &request.body),
+        };
+        matches!(body, ForwardedBody::Request(Request::Sync(_))).then_some(waiter)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     waiter: SyncWaiter,
-    /// The last proposal when the sync came.
+    /// Of a sync, whose session's next writes wait for it.
+    sync: Option<SyncId>,
+    /// The last proposal when the sync came, or when what its session had written before was proposed.
     after: Zxid,
     /// The first round of PINGs that began after it came.
     round: u64,
 }
 
+/// A sync: its session, and its number among all of this role.
+type SyncId = (SessionId, u64);
+
+/// What a session waits for, in the order in which it asked: first a sync that is not answered, or, until the end of the
+/// step that answers it, what comes after it.
+#[derive(Debug)]
+enum Turn {
+    Sync(u64),
+    Write(Arrived),
+}
+
 /// The syncs without an answer, and the rounds of PINGs.
 #[derive(Debug, Default)]
 pub(super) struct Syncs {
-    /// In the order in which they came, so `after` and `round` ascend.
+    /// In the order in which they came, so `round` ascends; none is answered before the one in front of it.
     waiting: VecDeque<Waiting>,
     /// The newest round.
     round: u64,
+    /// How many syncs there have been.
+    count: u64,
+    /// The sessions that have a sync without an answer, or writes behind one.
+    turns: BTreeMap<SessionId, VecDeque<Turn>>,
+    /// Of these, those whose sync has been answered: it is the turn of the writes behind it.
+    ready: VecDeque<SessionId>,
 }
 
 impl Syncs {
@@ -66,14 +116,123 @@ impl Syncs {
             SyncWaiter::Learner(gone) | SyncWaiter::LearnerRenewal(gone, ..) => gone == link,
             SyncWaiter::Client(..) | SyncWaiter::ClientRenewal(..) => false,
         };
+        let sessions: Vec<SessionId> = self
+            .waiting
+            .iter()
+            .filter(|waiting| is_gone(waiting.waiter))
+            .filter_map(|waiting| Some(waiting.sync?.0))
+            .collect();
         self.waiting.retain(|waiting| !is_gone(waiting.waiter));
+        sessions.into_iter().for_each(|session| self.forget_turns(session));
+    }
+
+    /// The session's connection is gone: what it has written behind a sync never happens. The syncs themselves are
+    /// answered, since their server counts them.
+    fn forget_turns(&mut self, session: SessionId) {
+        if self.turns.remove(&session).is_some() {
+            for waiting in &mut self.waiting {
+                waiting.sync = waiting.sync.filter(|(of, _)| *of != session);
+            }
+        }
+    }
+
+    /// Whether what the session wrote before this sync has been proposed.
+    fn is_its_turn(&self, sync: Option<SyncId>) -> bool {
+        let Some((session, number)) = sync else { return true };
+        let first = self.turns.get(&session).and_then(|turns| turns.front());
+        matches!(first, Some(Turn::Sync(first)) if *first == number)
+    }
+
+    /// The sync is answered.
+    fn end_turn(&mut self, sync: Option<SyncId>) {
+        let Some((session, _)) = sync else { return };
+        let Some(turns) = self.turns.get_mut(&session) else { return };
+        turns.pop_front();
+        match turns.front() {
+            None => drop(self.turns.remove(&session)),
+            Some(Turn::Write(_)) => self.ready.push_back(session),
+            Some(Turn::Sync(_)) => {}
+        }
     }
 }
 
 impl Leader {
-    pub(super) fn on_sync(&mut self, core: &Core, now: Now, waiter: SyncWaiter, out: &mut Effects) {
-        let waiting = Waiting { waiter, after: self.broadcast.last_proposed(), round: self.syncs.round + 1 };
-        self.syncs.waiting.push_back(waiting);
+    /// Takes a request; a write behind a sync of its session has to wait for it.
+    pub(super) fn on_arrived(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        arrived: Arrived,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        let session = arrived.session();
+        if let Some(waiter) = arrived.sync_waiter() {
+            self.syncs.count += 1;
+            let number = self.syncs.count;
+            self.syncs.turns.entry(session).or_default().push_back(Turn::Sync(number));
+            self.await_quorum(core, now, waiter, Some((session, number)), out);
+        } else if let Some(turns) = self.syncs.turns.get_mut(&session) {
+            turns.push_back(Turn::Write(arrived));
+        } else {
+            self.order_arrived(core, now, arrived, db, out)?;
+        }
+        Ok(())
+    }
+
+    fn order_arrived(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        arrived: Arrived,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        match arrived {
+            Arrived::Here(ClientRequest { session, xid, body, auth, .. }) => {
+                let me = core.my_id();
+                self.order(core, now, me, session, xid, &body, &auth, db, out)
+            }
+            Arrived::Forwarded(link, ForwardedRequest { session, cxid, body, auth }) => {
+                let Some(server) = self.server_of(link) else { return Ok(()) };
+                self.order(core, now, server, session, cxid, &body, &auth, db, out)
+            }
+        }
+    }
+
+    /// At the end of each step: the writes behind syncs that have been answered, up to their session's next sync, which
+    /// then waits for them.
+    pub(super) fn order_behind_syncs(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        db: &Database,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        while let Some(session) = self.syncs.ready.pop_front() {
+            while let Some(turns) = self.syncs.turns.get_mut(&session) {
+                match turns.pop_front() {
+                    Some(Turn::Write(arrived)) => self.order_arrived(core, now, arrived, db, out)?,
+                    Some(Turn::Sync(number)) => {
+                        turns.push_front(Turn::Sync(number));
+                        let sync = Some((session, number));
+                        if let Some(waiting) = self.syncs.waiting.iter_mut().find(|waiting| waiting.sync == sync) {
+                            waiting.after = self.broadcast.last_proposed();
+                        }
+                        break;
+                    }
+                    None => drop(self.syncs.turns.remove(&session)),
+                }
+            }
+            self.answer_syncs(core, now, out);
+        }
+        Ok(())
+    }
+
+    /// Answers `waiter` once a quorum has said that we still lead.
+    fn await_quorum(&mut self, core: &Core, now: Now, waiter: SyncWaiter, sync: Option<SyncId>, out: &mut Effects) {
+        let (after, round) = (self.broadcast.last_proposed(), self.syncs.round + 1);
+        self.syncs.waiting.push_back(Waiting { waiter, sync, after, round });
         self.answer_syncs(core, now, out);
     }
 
@@ -87,18 +246,20 @@ impl Leader {
         while let Some(first) = self.syncs.waiting.front()
             && first.after <= core.last_committed
             && Some(first.round) <= answered
+            && self.syncs.is_its_turn(first.sync)
         {
-            let waiter = first.waiter;
+            let (waiter, sync) = (first.waiter, first.sync);
             self.syncs.waiting.pop_front();
+            self.syncs.end_turn(sync);
             match waiter {
                 SyncWaiter::Client(conn, xid) => out.db.push(DbOp::SyncDone { conn, xid }),
                 SyncWaiter::Learner(link) => out.send(link, QuorumPacket::Sync { zxid: Zxid::ZERO }),
                 SyncWaiter::ClientRenewal(conn, session, timeout_ms) => {
-                    let valid = self.sessions.renew(now.micros, session, timeout_ms, core.my_id());
+                    let valid = self.renew_by(now, session, timeout_ms, Some(core.my_id()));
                     self.answer_renewal(conn, session, valid, out);
                 }
                 SyncWaiter::LearnerRenewal(link, session, timeout_ms) => {
-                    let valid = self.renew_by(now, link, session, timeout_ms);
+                    let valid = self.renew_by(now, session, timeout_ms, self.server_of(link));
                     out.send(link, QuorumPacket::Revalidated { session, valid });
                 }
             }
@@ -115,10 +276,10 @@ impl Leader {
         timeout_ms: i32,
         out: &mut Effects,
     ) {
-        if self.sessions.renew(now.micros, session, timeout_ms, core.my_id()) {
+        if self.renew_by(now, session, timeout_ms, Some(core.my_id())) {
             self.answer_renewal(conn, session, true, out);
         } else {
-            self.on_sync(core, now, SyncWaiter::ClientRenewal(conn, session, timeout_ms), out);
+            self.await_quorum(core, now, SyncWaiter::ClientRenewal(conn, session, timeout_ms), None, out);
         }
     }
 
@@ -132,18 +293,24 @@ impl Leader {
         timeout_ms: i32,
         out: &mut Effects,
     ) {
-        if self.renew_by(now, link, session, timeout_ms) {
+        if self.renew_by(now, session, timeout_ms, self.server_of(link)) {
             out.send(link, QuorumPacket::Revalidated { session, valid: true });
         } else {
-            self.on_sync(core, now, SyncWaiter::LearnerRenewal(link, session, timeout_ms), out);
+            self.await_quorum(core, now, SyncWaiter::LearnerRenewal(link, session, timeout_ms), None, out);
         }
     }
 
-    fn renew_by(&mut self, now: Now, link: LinkId, session: SessionId, timeout_ms: i32) -> bool {
-        match self.learners.get(&link).and_then(|learner| learner.server) {
-            Some(server) => self.sessions.renew(now.micros, session, timeout_ms, server),
-            None => false,
+    /// Moves the session to `server`, if it lives: what an older connection has asked for behind a sync is dropped.
+    fn renew_by(&mut self, now: Now, session: SessionId, timeout_ms: i32, server: Option<ServerId>) -> bool {
+        let lives = server.is_some_and(|server| self.sessions.renew(now.micros, session, timeout_ms, server));
+        if lives {
+            self.syncs.forget_turns(session);
         }
+        lives
+    }
+
+    fn server_of(&self, link: LinkId) -> Option<ServerId> {
+        self.learners.get(&link).and_then(|learner| learner.server)
     }
 
     fn answer_renewal(&self, conn: ConnId, session: SessionId, valid: bool, out: &mut Effects) {
