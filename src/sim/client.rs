@@ -212,7 +212,12 @@ impl Client {
                 self.heard_at = ctx.now();
                 self.link = Some(ctx.connect(self.host, server, Port::Client));
             }
-            client::Event::Disconnect { .. } => {
+            client::Event::Disconnect { reason } => {
+                let silence = ctx.now() - self.heard_at;
+                let timeout_ms = self.session.as_ref().map_or(0, |session| session.timeout_ms() as u64);
+                if ctx.settled && self.link.is_some() && timeout_ms > 0 && silence >= timeout_ms * 500 {
+                    ctx.checkers.fail(|| format!("client {} gives up a server that serves: {reason}", self.index));
+                }
                 if let Some(socket) = self.link {
                     ctx.close(socket);
                 }

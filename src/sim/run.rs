@@ -57,6 +57,9 @@ pub struct Report {
 
 /// How long everything may take to find together once it is healed, in microseconds.
 const RECOVERY_LIMIT: u64 = 20_000_000;
+/// How long after that the last silence of before has been noticed, and how long the clients work on, in microseconds.
+const SETTLED_AFTER: u64 = 3_000_000;
+const SETTLED_WORK: u64 = 3_000_000;
 const DATA_DIR: &str = "/data";
 
 /// Runs one seed.
@@ -196,9 +199,10 @@ fn run(world: &mut World, work: u64) {
     if !world.turn_until(limit, all_serve) {
         return world.ctx.checkers.fail(|| "healed, but not all servers serve in time".into());
     }
-    // Whoever was silent too long has been told by now.
-    let settled = world.ctx.now() + 4_000_000;
-    world.turn_until(settled, |_| false);
+    // Whoever was silent too long has been told by now, and who asks a server that serves hears of it.
+    world.turn_until(world.ctx.now() + SETTLED_AFTER, |_| false);
+    world.ctx.settled = true;
+    world.turn_until(world.ctx.now() + SETTLED_WORK, |_| false);
     world.calm = true;
     world.clients.iter_mut().for_each(Client::finish);
     let limit = world.ctx.now() + RECOVERY_LIMIT;

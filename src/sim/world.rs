@@ -65,6 +65,8 @@ pub struct Ctx {
     pub slow_disk: u64,
     /// Snapshots are not slowed down any more.
     pub healed: bool,
+    /// It has been so for long enough that no server that is asked may be silent.
+    pub settled: bool,
     pub kill_points: KillPoints,
     /// The servers of a minority that has the leader and nobody else.
     pub cut_off: Vec<Host>,
@@ -84,6 +86,7 @@ impl Ctx {
             rng,
             slow_disk: 1,
             healed: false,
+            settled: false,
             kill_points: KillPoints::default(),
             cut_off: Vec::new(),
             wall_ms: 1_700_000_000_000,
