@@ -20,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from clients.report import TITLES, row_key, tables
@@ -112,7 +111,6 @@ def run(results: Results, names: list[str], rounds: int, seconds: float, loop: s
                         values = workers[name].run(op, style, seconds)
                         at = datetime.datetime.now().isoformat(" ", "minutes")
                         results.add(Sample(row_key(op, style), name, values, at))
-                        time.sleep(0.02)
     finally:
         for worker in workers.values():
             worker.close()

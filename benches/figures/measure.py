@@ -168,7 +168,7 @@ def measure_starts(bench: Bench) -> None:
                 began = cluster.start()
                 bench.add("start", peer, {"ms": bench.tools.probe(cluster.hosts, began)})
                 bench.tools.probe(cluster.hosts, began, everywhere=True)
-                time.sleep(1)
+                time.sleep(1)  # What the start has used for a moment has been given back.
                 bench.add("idle", peer, {"mb": statistics.median(cluster.memory_mb())})
             finally:
                 cluster.wipe()

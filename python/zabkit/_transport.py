@@ -26,7 +26,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._opening = loop.create_task(self._open(loop, host, port))
         # A loop that is closed under a client is silent about it, as it is where the core has the socket.
-        self._opening._log_destroy_pending = False  # type: ignore[attr-defined]
+        self._opening._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own name, not public
 
     async def _open(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,26 @@ async def until_async(condition: Callable[[], bool], seconds: float = 30.0) -> N
     while not condition():
         assert time.monotonic() < deadline, "it never became true"
         await asyncio.sleep(0.001)
+
+
+def forked(act: Callable[[], object]) -> str:
+    """Runs `act` in a forked child; the name and message of the exception that it raised."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork with threads, which is the point.
+        pid = os.fork()
+    if pid == 0:
+        try:
+            act()
+            os.write(writer, b"nothing raised")
+        except BaseException as error:
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read().decode()
+    assert os.waitpid(pid, 0)[1] == 0
+    return said
 
 
 def is_refused(address: str) -> bool:

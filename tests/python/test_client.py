@@ -187,13 +187,13 @@ async def test_too_large_a_request_is_refused_with_its_size_and_the_next_works(z
 
 async def test_wrong_types_are_refused_at_the_call(zk: Client) -> None:
     with pytest.raises(TypeError):
-        await zk.create("/a", "text")  # type: ignore[arg-type]
+        await zk.create("/a", "text")
     with pytest.raises(TypeError, match="list of ACL"):
-        await zk.create("/a", acl=ACL(31, Id("world", "anyone")))  # type: ignore[arg-type]
+        await zk.create("/a", acl=ACL(31, Id("world", "anyone")))
     with pytest.raises(TypeError):
-        await zk.set("/a", b"", version="1")  # type: ignore[arg-type]
+        await zk.set("/a", b"", version="1")
     with pytest.raises(TypeError, match="function of one WatchedEvent"):
-        await zk.get("/a", watch=True)  # type: ignore[arg-type]
+        await zk.get("/a", watch=True)
 
     async def coroutine(event: zabkit.WatchedEvent) -> None:
         pass

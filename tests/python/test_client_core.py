@@ -164,8 +164,8 @@ def test_what_is_wrong_at_once_is_raised_at_once_and_nothing_is_sent(zk_server: 
                 with pytest.raises(errors.BadArgumentsError):
                     refused()
             for wrong in (
-                lambda: core.get(b"/a", None),  # type: ignore[arg-type]
-                lambda: core.set("/a", "text", -1),  # type: ignore[arg-type]
+                lambda: core.get(b"/a", None),
+                lambda: core.set("/a", "text", -1),
                 lambda: core.multi([("create", "/b")]),
             ):
                 with pytest.raises(TypeError):

@@ -263,7 +263,7 @@ async def test_a_listener_that_fails_is_reported_and_harms_nobody(zk: Client, pr
     assert told == [State.SUSPENDED]
     assert isinstance(reports[0]["exception"], ZeroDivisionError)
     with pytest.raises(TypeError):
-        zk.add_listener(3)  # type: ignore[arg-type]
+        zk.add_listener(3)
     with pytest.raises(TypeError, match="plain function"):
         zk.add_listener(zk.get)
 

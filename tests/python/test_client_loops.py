@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
-import os
 import subprocess
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable
 
 import pytest
+from aids import forked
 from proxy import Proxy, turns
 
 import zabkit
@@ -128,26 +127,6 @@ def test_a_program_with_only_a_client_has_one_thread(zk_server: zabkit.blocking.
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "1\n"
-
-
-def forked(act: Callable[[], object]) -> str:
-    """Runs `act` in a forked child; the name and message of the exception that it raised."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        try:
-            act()
-            os.write(writer, b"nothing raised")
-        except BaseException as error:
-            os.write(writer, f"{type(error).__name__}: {error}".encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read().decode()
-    assert os.waitpid(pid, 0)[1] == 0
-    return said
 
 
 async def test_a_forked_child_gets_a_clear_error_and_the_parent_is_unharmed(zk_server: zabkit.Server) -> None:

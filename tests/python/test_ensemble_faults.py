@@ -97,7 +97,7 @@ def test_a_partition_that_cannot_be_is_a_value_error(zk_ensemble: Ensemble) -> N
         (({"1"},), "str"),
     ]:
         with pytest.raises((ValueError, TypeError), match=message):
-            zk_ensemble.partition(*groups)  # type: ignore[arg-type]
+            zk_ensemble.partition(*groups)
     with zabkit.blocking.Ensemble(1) as other:
         with pytest.raises(ValueError, match="a member of another ensemble"):
             zk_ensemble.partition({1, 2}, {other[1]})
@@ -360,10 +360,10 @@ def test_the_folder_of_a_live_process_is_not_swept() -> None:
 
 def test_arguments_that_make_no_sense_are_named() -> None:
     with pytest.raises(TypeError, match="servers is a whole number, not 'x'"):
-        zabkit.Ensemble("x")  # type: ignore[arg-type]
+        zabkit.Ensemble("x")
     with pytest.raises(TypeError, match="tick_time_ms is a whole number"):
-        zabkit.Ensemble(3, tick_time_ms=0.5)  # type: ignore[arg-type]
+        zabkit.Ensemble(3, tick_time_ms=0.5)
     with pytest.raises(ValueError, match="servers is at least one, not -1"):
         zabkit.Ensemble(-1)
     with pytest.raises(TypeError):
-        zabkit.Ensemble(3, dir=7)  # type: ignore[arg-type]
+        zabkit.Ensemble(3, dir=7)

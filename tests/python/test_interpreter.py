@@ -7,10 +7,9 @@ import os
 import subprocess
 import sys
 import textwrap
-import warnings
-from collections.abc import Callable
 
 import pytest
+from aids import forked
 
 import zabkit
 from zabkit.blocking import Ensemble
@@ -42,26 +41,6 @@ def test_an_ensemble_serves_while_python_holds_the_gil(zk_ensemble: Ensemble) ->
     child.wait(timeout=30)
     os.close(reader)
     assert answer.raw == b"1"
-
-
-def forked(act: Callable[[], object]) -> str:
-    """Runs `act` in a forked child; the name and message of the exception that it raised."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork with threads, which is the point.
-        pid = os.fork()
-    if pid == 0:
-        try:
-            act()
-            os.write(writer, b"nothing raised")
-        except BaseException as error:
-            os.write(writer, f"{type(error).__name__}: {error}".encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read().decode()
-    assert os.waitpid(pid, 0)[1] == 0
-    return said
 
 
 def test_a_forked_child_that_touches_the_ensemble_gets_a_clear_error(zk_ensemble: Ensemble) -> None:
