@@ -71,7 +71,7 @@ fn configuration(arguments: &[String]) -> Result<Config, String> {
         config.tick_time_ms = number(tick)?;
     }
     if let Some(max) = rest.get(1) {
-        config.max_client_cnxns = number(max)?;
+        config.limits.max_client_cnxns = number(max)?;
     }
     Ok(config)
 }

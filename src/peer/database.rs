@@ -9,6 +9,7 @@
 
 use super::io::{ConnId, DbOp, Loaded, Note, Now, Serving};
 use super::outbox::{ConnInfo, ConnPhase, ConnStats, Outbox};
+use super::settings::Settings;
 use crate::jute::Record;
 use crate::records::{ConnectRequest, SessionId, TouchedSession, Zxid};
 use crate::sync::{Mutex, get_mut, lock};
@@ -25,7 +26,7 @@ pub struct Database {
     pub(super) sessions: BTreeMap<SessionId, i32>,
     pub(super) last_processed: Zxid,
     serving: Option<Serving>,
-    pub(super) super_digest: Option<String>,
+    pub(super) settings: Settings,
     installs: u64,
     pub(super) conns: Mutex<Conns>,
     touched: Mutex<BTreeMap<SessionId, i32>>,
@@ -71,7 +72,7 @@ impl Database {
             sessions: loaded.sessions,
             last_processed: loaded.last_zxid,
             serving: None,
-            super_digest: None,
+            settings: Settings::default(),
             installs: 0,
             conns: Mutex::new(Conns::default()),
             touched: Mutex::new(BTreeMap::new()),
@@ -80,10 +81,13 @@ impl Database {
         }
     }
 
-    /// Whoever authenticates to this id of scheme `digest` passes every check. ZooKeeper:
-    /// `DigestAuthenticationProvider.superDigest`.
-    pub fn set_super_digest(&mut self, id: Option<String>) {
-        self.super_digest = id;
+    /// Once, before anything is served.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The zxid of the last transaction in the tree.

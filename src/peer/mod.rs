@@ -22,6 +22,7 @@ mod prepare_tests;
 mod quorum_peer;
 mod read;
 mod sessions;
+mod settings;
 #[cfg(all(test, not(loom)))]
 mod stress_tests;
 mod submit;
@@ -37,4 +38,5 @@ pub use outbox::{
 };
 pub use prepare::PrepareRequest;
 pub use quorum_peer::{Boot, PeerStatus, QuorumPeer};
+pub use settings::Settings;
 pub use submit::Frame;

@@ -110,18 +110,20 @@ impl Database {
     fn authenticate(&self, state: &mut OutboxState, xid: i32, request: Option<Result<Request, DecodeError>>, now: Now) {
         let header = |err| ReplyHeader { xid, zxid: Zxid::ZERO, err };
         match request {
-            Some(Ok(Request::Auth(auth))) => match Verdict::of(&auth, &state.auth, self.super_digest.as_deref()) {
-                Verdict::Accepted { ids } => {
-                    if let Some(ids) = ids {
-                        state.auth = ids;
+            Some(Ok(Request::Auth(auth))) => {
+                match Verdict::of(&auth, &state.auth, self.settings.super_digest.as_deref()) {
+                    Verdict::Accepted { ids } => {
+                        if let Some(ids) = ids {
+                            state.auth = ids;
+                        }
+                        state.reply(header(0), now.micros, now.micros, |_| {});
                     }
-                    state.reply(header(0), now.micros, now.micros, |_| {});
+                    Verdict::Refused => {
+                        state.reply(header(ErrorCode::AuthFailed.code()), now.micros, now.micros, |_| {});
+                        state.close();
+                    }
                 }
-                Verdict::Refused => {
-                    state.reply(header(ErrorCode::AuthFailed.code()), now.micros, now.micros, |_| {});
-                    state.close();
-                }
-            },
+            }
             // No SASL is set up: an empty answer, as from Apache's server.
             Some(Ok(_)) => state.reply(header(0), now.micros, now.micros, |out| None::<Vec<u8>>.write(out)),
             _ => state.close(),

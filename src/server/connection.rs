@@ -164,7 +164,9 @@ impl Connections {
             let info = conn.outbox.info();
             let limit = match info.phase {
                 ConnPhase::Open => u64::from(info.timeout_ms.unsigned_abs()) * 1000 + IDLE_GRACE_MICROS,
-                ConnPhase::Connecting | ConnPhase::Closing => u64::from(shared.config.sessionless_timeout_ms) * 1000,
+                ConnPhase::Connecting | ConnPhase::Closing => {
+                    u64::from(shared.config.limits.sessionless_timeout_ms) * 1000
+                }
             };
             if idle > limit {
                 if info.phase == ConnPhase::Connecting {
@@ -183,15 +185,15 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     let ip = peer.ip().to_canonical();
     let peer = SocketAddr::new(ip, peer.port());
     let config = &shared.config;
-    let id = match shared.connections.reserve(ip, config.max_client_cnxns, config.max_cnxns) {
+    let id = match shared.connections.reserve(ip, config.limits.max_client_cnxns, config.limits.max_cnxns) {
         Ok(id) => id,
         Err(refused) => {
             count(&shared.metrics.connection_rejected, 1);
             match refused {
                 Refused::TooManyFrom(ip) => {
-                    tracing::warn!("Too many connections from /{ip} - max is {}", config.max_client_cnxns);
+                    tracing::warn!("Too many connections from /{ip} - max is {}", config.limits.max_client_cnxns);
                 }
-                Refused::TooMany(n) => tracing::error!("Too many connections {n} - max is {}", config.max_cnxns),
+                Refused::TooMany(n) => tracing::error!("Too many connections {n} - max is {}", config.limits.max_cnxns),
             }
             // A reset, so that the client does not take it for a server that has no answer yet.
             let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));

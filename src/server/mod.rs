@@ -35,7 +35,7 @@ mod task;
 mod temporary;
 mod words;
 
-pub use config::{Config, ConfigError, Whitelist};
+pub use config::{AuthConfig, Config, ConfigError, LimitsConfig, NodesConfig, SessionsConfig, TlsConfig, Whitelist};
 pub use ensemble::{Ensemble, EnsembleConfig, EnsembleError};
 pub use journal::{LogLine, Transition};
 pub use listen::Listeners;

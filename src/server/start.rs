@@ -17,7 +17,7 @@ use super::shared::{Clock, Event, Metrics, Shared};
 use super::status::{Role, Signal, StatusCell};
 use super::{DISK_LIMIT, Server, connection};
 use crate::peer::io::DbOp;
-use crate::peer::{Boot, Database, PeerConfig, QuorumPeer};
+use crate::peer::{Boot, Database, PeerConfig, QuorumPeer, Settings};
 use crate::records::Zxid;
 use crate::storage::{Storage, StorageConfig, StorageError};
 use crate::sync::RwLock;
@@ -173,7 +173,7 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
         replayed: if recovered.needs_snapshot { 0 } else { recovered.txns.try_into().unwrap_or(u32::MAX) },
     };
     let mut db = Database::new(loaded);
-    db.set_super_digest(config.super_digest.clone());
+    db.set_settings(database_settings(config));
     if recovered.needs_snapshot {
         // As Apache's first snapshot: it holds the list of servers, which a server of Apache's shows as it loads it.
         if config.my_id.is_some() {
@@ -191,6 +191,11 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
         recovered.txns
     );
     Ok((storage, db, boot))
+}
+
+/// What the database reads of the configuration.
+fn database_settings(config: &Config) -> Settings {
+    Settings { super_digest: config.auth.super_digest.clone() }
 }
 
 fn peer_config(config: &Config) -> PeerConfig {
@@ -221,11 +226,13 @@ impl Ports {
     fn open(config: &mut Config, given: Listeners) -> Result<Ports, StartError> {
         let client = match (given.client, config.client_addr) {
             (Some(listener), _) => Some(listener),
-            (None, Some(addr)) => Some(listen(addr, config.client_backlog).map_err(|source| StartError::Bind {
-                what: "client",
-                addr: addr.to_string(),
-                source,
-            })?),
+            (None, Some(addr)) => {
+                Some(listen(addr, config.limits.client_backlog).map_err(|source| StartError::Bind {
+                    what: "client",
+                    addr: addr.to_string(),
+                    source,
+                })?)
+            }
             (None, None) => None,
         };
         if let Some(listener) = &client {

@@ -170,10 +170,10 @@ fn configuration(config: &Config, data_size: u64, log_size: u64) -> String {
         config.data_dir.join("version-2").display(),
         config.data_log_dir.join("version-2").display(),
         config.tick_time_ms,
-        config.max_client_cnxns,
+        config.limits.max_client_cnxns,
         config.min_session_timeout_ms(),
         config.max_session_timeout_ms(),
-        config.client_backlog,
+        config.limits.client_backlog,
         config.my_id.map_or(0, |id| id.0)
     );
     if let Some(me) = config.me() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zabkit::jute::Record;
 use zabkit::peer::io::{ClientRequest, ConnId, DbOp, Generation, Loaded, Now, Proposal, ServerMode, Serving};
-use zabkit::peer::{ConnPhase, Database, InFlight, Outbox, PrepareRequest};
+use zabkit::peer::{ConnPhase, Database, InFlight, Outbox, PrepareRequest, Settings};
 use zabkit::records::{
     ConnectRequest, CreateSessionRequest, ErrorCode, ForwardedBody, Id, JUTE_MAX_BUFFER, Request, SessionId, Txn, Zxid,
     session_password,
@@ -36,7 +36,8 @@ impl Host {
         let loaded =
             Loaded { tree: DataTree::new(), sessions: BTreeMap::new(), last_zxid: Zxid::ZERO, recent: Vec::new() };
         let mut db = Database::new(loaded);
-        db.set_super_digest(Some(zabkit::tree::acl::digest_id("super:secret")));
+        let super_digest = Some(zabkit::tree::acl::digest_id("super:secret"));
+        db.set_settings(Settings { super_digest });
         let mut in_flight = InFlight::new(&db);
         in_flight.enforce_quota(true);
         let mut host = Host {

@@ -11,7 +11,7 @@ mod watched;
 
 pub use ends::LateForward;
 
-use super::{Config, Ensemble, EnsembleConfig, Listeners, Server, Whitelist};
+use super::{Config, Ensemble, EnsembleConfig, LimitsConfig, Listeners, Server, Whitelist};
 use crate::peer::faults::Fault;
 use crate::sync;
 use client::{Client, End, Op};
@@ -47,7 +47,7 @@ impl Servers {
             client_addr: Some("127.0.0.1:0".parse().unwrap()),
             pre_alloc_kib: 64,
             four_letter_words: Whitelist::All,
-            max_client_cnxns: 0,
+            limits: LimitsConfig { max_client_cnxns: 0, ..Default::default() },
             workers,
             ..Config::default()
         };

@@ -1,0 +1,241 @@
+//! A server's configuration: which keys of `zoo.cfg` mean what here, and their defaults.
+//!
+//! ZooKeeper accepts any key, so an unknown one is never an error: it is kept in [`Config::unknown`] and warned about
+//! once. A key whose silent loss would be dangerous (TLS between servers, hierarchical quorums) is refused.
+//!
+//! ZooKeeper: `QuorumPeerConfig`.
+
+mod auth;
+mod error;
+mod limits;
+mod nodes;
+mod reading;
+mod sessions;
+mod tls;
+mod value;
+
+pub use auth::AuthConfig;
+pub use error::{At, ConfigError};
+pub use limits::LimitsConfig;
+pub use nodes::NodesConfig;
+pub use sessions::SessionsConfig;
+pub use tls::TlsConfig;
+
+use super::server_addr::{PeerType, ServerAddr, config_text};
+use crate::records::ServerId;
+use reading::{Reading, read};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Which four-letter words are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whitelist {
+    All,
+    Only(BTreeSet<String>),
+}
+
+impl Whitelist {
+    /// The value of `4lw.commands.whitelist`; `srvr` is always in it.
+    pub fn parse(text: &str) -> Whitelist {
+        let words: BTreeSet<String> = text.split(',').map(|word| word.trim().to_owned()).collect();
+        if words.contains("*") {
+            return Whitelist::All;
+        }
+        Whitelist::Only(words.into_iter().chain(["srvr".to_owned()]).filter(|word| !word.is_empty()).collect())
+    }
+
+    pub fn allows(&self, word: &str) -> bool {
+        match self {
+            Whitelist::All => true,
+            Whitelist::Only(words) => words.contains(word),
+        }
+    }
+}
+
+impl Default for Whitelist {
+    fn default() -> Self {
+        Whitelist::parse("srvr")
+    }
+}
+
+/// One server's configuration, from a zoo.cfg or from keywords. Apache's key names and defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `None`: standalone.
+    pub my_id: Option<ServerId>,
+    /// Snapshots, epochs and `myid`.
+    pub data_dir: PathBuf,
+    /// Transaction logs; `dataDir` unless set.
+    pub data_log_dir: PathBuf,
+    /// `clientPort` at `clientPortAddress`; port 0 is any; `None`: no clients.
+    pub client_addr: Option<SocketAddr>,
+    pub tick_time_ms: u32,
+    /// Ticks.
+    pub init_limit: u32,
+    /// Ticks.
+    pub sync_limit: u32,
+    /// `cnxTimeout`: of a connect to an election port.
+    pub election_connect_timeout_ms: u32,
+    /// `electionPortBindRetry`; 0: for ever.
+    pub election_bind_retries: u32,
+    /// `quorumListenOnAllIPs`.
+    pub listen_on_all_ips: bool,
+    /// Transactions between snapshots.
+    pub snap_count: u32,
+    /// `preAllocSize`.
+    pub pre_alloc_kib: u32,
+    /// Snapshots that purge keeps; 0: purge is off (`autopurge.purgeInterval=0`).
+    pub retain_snapshots: u32,
+    /// `forceSync=no` gives up durability.
+    pub force_sync: bool,
+    /// `snapshot.trust.empty`.
+    pub trust_empty: bool,
+    /// `datadir.autocreate`.
+    pub auto_create: bool,
+    /// `fsync.warningthresholdms`.
+    pub fsync_warning_ms: u32,
+    /// All members, also this one; empty: standalone.
+    pub servers: BTreeMap<ServerId, ServerAddr>,
+    /// Version of the list of servers.
+    pub servers_version: i64,
+    pub four_letter_words: Whitelist,
+    pub auth: AuthConfig,
+    pub limits: LimitsConfig,
+    pub nodes: NodesConfig,
+    pub sessions: SessionsConfig,
+    pub tls: TlsConfig,
+    /// Extra threads that serve client connections; 0: they live on the core's thread.
+    pub workers: u32,
+    /// Keys that are accepted and do nothing here; one warning each.
+    pub unknown: Vec<(String, String)>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            my_id: None,
+            data_dir: PathBuf::new(),
+            data_log_dir: PathBuf::new(),
+            client_addr: None,
+            tick_time_ms: 3000,
+            init_limit: 0,
+            sync_limit: 0,
+            election_connect_timeout_ms: 5000,
+            election_bind_retries: 3,
+            listen_on_all_ips: false,
+            snap_count: 100_000,
+            pre_alloc_kib: 65_536,
+            retain_snapshots: 3,
+            force_sync: true,
+            trust_empty: false,
+            auto_create: true,
+            fsync_warning_ms: 1000,
+            servers: BTreeMap::new(),
+            servers_version: 0,
+            four_letter_words: Whitelist::default(),
+            auth: AuthConfig::default(),
+            limits: LimitsConfig::default(),
+            nodes: NodesConfig::default(),
+            sessions: SessionsConfig::default(),
+            tls: TlsConfig::default(),
+            workers: 0,
+            unknown: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a `zoo.cfg`, and the `myid` beside its data if it names an ensemble.
+    pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
+        Config::from_file_with_flags(path, "")
+    }
+
+    /// As [`Config::from_file`]; `jvm_flags` holds words as of `SERVER_JVMFLAGS`, of which `-Dzookeeper.key=value` and
+    /// the few properties without that prefix count, unless the file has the key.
+    pub fn from_file_with_flags(path: &Path, jvm_flags: &str) -> Result<Config, ConfigError> {
+        let text = read(path)?;
+        Reading::of_file(path).run(&text, jvm_flags)
+    }
+
+    /// The text of a `zoo.cfg`.
+    pub fn parse(text: &str) -> Result<Config, ConfigError> {
+        Reading::default().run(text, "")
+    }
+
+    /// `<clientPort> <dataDir> [tickTime] [maxClientCnxns]`: standalone.
+    pub fn standalone(client_port: u16, data_dir: PathBuf) -> Config {
+        Config {
+            client_addr: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), client_port)),
+            data_log_dir: data_dir.clone(),
+            data_dir,
+            ..Config::default()
+        }
+    }
+
+    /// What `from_file` checks beyond the syntax; for configurations made by hand.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check(At::default())
+    }
+
+    pub fn min_session_timeout_ms(&self) -> u32 {
+        self.sessions.min_timeout_ms.unwrap_or(self.tick_time_ms.saturating_mul(2))
+    }
+
+    pub fn max_session_timeout_ms(&self) -> u32 {
+        self.sessions.max_timeout_ms.unwrap_or(self.tick_time_ms.saturating_mul(20))
+    }
+
+    /// The members that vote.
+    pub fn voters(&self) -> BTreeSet<ServerId> {
+        let voters = self.servers.iter().filter(|(_, server)| server.role == PeerType::Participant);
+        voters.map(|(&id, _)| id).collect()
+    }
+
+    /// The text of the configuration, as in `/zookeeper/config`; empty if standalone.
+    pub fn config_text(&self) -> String {
+        if self.my_id.is_none() { String::new() } else { config_text(&self.servers, self.servers_version) }
+    }
+
+    /// This server's line.
+    pub fn me(&self) -> Option<&ServerAddr> {
+        self.servers.get(&self.my_id?)
+    }
+
+    fn check(&self, at: At) -> Result<(), ConfigError> {
+        let refuse = |reason: String| Err(ConfigError::Refused { at: at.clone(), reason });
+        if self.data_dir.as_os_str().is_empty() {
+            let remedy = "name the directory for snapshots and logs, as in dataDir=/var/lib/zookeeper";
+            return Err(ConfigError::Missing { at, key: "dataDir", remedy });
+        }
+        if self.tick_time_ms == 0 {
+            return refuse("tickTime must be at least 1 ms".to_owned());
+        }
+        let (min, max) = (self.min_session_timeout_ms(), self.max_session_timeout_ms());
+        if min > max {
+            return refuse(format!("minSessionTimeout must not be larger than maxSessionTimeout ({min} > {max} ms)"));
+        }
+        let Some(id) = self.my_id else {
+            return Ok(());
+        };
+        if !self.servers.contains_key(&id) {
+            return refuse(format!("My id {id} not in the peer list: add server.{id}=... or correct myid"));
+        }
+        if self.voters().is_empty() {
+            return refuse("no server votes: at least one must be a participant".to_owned());
+        }
+        if self.me().is_some_and(|me| me.role == PeerType::Observer) {
+            return refuse(format!("server.{id} is an observer, which is not supported yet: make it a participant"));
+        }
+        for (limit, key) in [(self.init_limit, "initLimit"), (self.sync_limit, "syncLimit")] {
+            if limit == 0 {
+                let remedy = "an ensemble needs it, in ticks (the sample has initLimit=10, syncLimit=5)";
+                return Err(ConfigError::Missing { at, key, remedy });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
