@@ -34,7 +34,8 @@ def binary_of(before: str) -> Path:
     subprocess.run(["git", "-C", tree, "checkout", "--quiet", "--detach", before], check=True)
     # The tree is a clone of the same repository, so its dependencies are those that cargo has fetched.
     environment = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "build" / "before-target")}
-    subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "zabkit"], cwd=tree, env=environment, check=True)
+    command = ["cargo", "build", "--release", "--locked", "--bin", "zabkit"]
+    subprocess.run(command, cwd=tree, env=environment, check=True)
     return ROOT / "build" / "before-target" / "release" / "zabkit"
 
 
