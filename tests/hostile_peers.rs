@@ -10,7 +10,7 @@ use std::sync::Arc;
 use vectors::{Dice, json_files, list, mutated, take_frame, unhex};
 use zabkit::jute::{Reader, Record};
 use zabkit::peer::io::*;
-use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer};
+use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer, SessionRules};
 use zabkit::records::*;
 
 /// One real server with a disk that answers at once; the test is everybody else.
@@ -41,6 +41,7 @@ impl Host {
             sync_limit: 5,
             min_session_timeout_ms: 200,
             max_session_timeout_ms: 2000,
+            sessions: SessionRules::default(),
             snap_count: 8,
             seed: 7,
         };

@@ -26,10 +26,22 @@ pub struct PeerConfig {
     pub min_session_timeout_ms: i32,
     /// ms
     pub max_session_timeout_ms: i32,
+    pub sessions: SessionRules,
     /// `snapCount`: a snapshot is taken after about half of this to this many transactions.
     pub snap_count: u32,
     /// For the random part of `snap_count`.
     pub seed: u64,
+}
+
+/// Which sessions a member of an ensemble makes, and when it serves without the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionRules {
+    /// `localSessionsEnabled`: new sessions are known to this server alone.
+    pub local: bool,
+    /// `localSessionsUpgradingEnabled`: one becomes a session of the whole ensemble with its first ephemeral.
+    pub upgrade: bool,
+    /// `readonlymode.enabled`: without a quorum, clients that allow it may read here.
+    pub read_only_mode: bool,
 }
 
 /// Why a role ends.
@@ -245,6 +257,7 @@ mod tests {
             sync_limit: 5,
             min_session_timeout_ms: 200,
             max_session_timeout_ms: 2000,
+            sessions: SessionRules::default(),
             snap_count: 20,
             seed: 7,
         };

@@ -24,6 +24,8 @@ pub struct Database {
     pub(super) watches: WatchManager,
     /// Timeouts in ms of all sessions of the ensemble.
     pub(super) sessions: BTreeMap<SessionId, i32>,
+    /// Timeouts in ms of the sessions that only this server knows.
+    local_sessions: BTreeMap<SessionId, i32>,
     pub(super) last_processed: Zxid,
     serving: Option<Serving>,
     pub(super) settings: Settings,
@@ -60,6 +62,8 @@ pub struct ServerStats {
     /// Bytes of paths and data.
     pub approximate_data_size: u64,
     pub session_count: usize,
+    /// Sessions that only this server knows.
+    pub local_session_count: usize,
     pub watches: WatchCounts,
 }
 
@@ -70,6 +74,7 @@ impl Database {
             tree: loaded.tree,
             watches: WatchManager::new(),
             sessions: loaded.sessions,
+            local_sessions: BTreeMap::new(),
             last_processed: loaded.last_zxid,
             serving: None,
             settings: Settings::default(),
@@ -102,6 +107,11 @@ impl Database {
     /// All sessions of the ensemble, with their timeouts in ms.
     pub fn sessions(&self) -> &BTreeMap<SessionId, i32> {
         &self.sessions
+    }
+
+    /// The sessions that only this server knows, with their timeouts in ms.
+    pub fn local_sessions(&self) -> &BTreeMap<SessionId, i32> {
+        &self.local_sessions
     }
 
     pub fn serving(&self) -> Option<Serving> {
@@ -242,6 +252,7 @@ impl Database {
             ephemeral_count: self.tree.ephemeral_count(),
             approximate_data_size: self.tree.approximate_data_size(),
             session_count: self.sessions.len(),
+            local_session_count: self.local_sessions.len(),
             watches: self.watches.counts(),
         }
     }

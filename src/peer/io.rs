@@ -159,6 +159,8 @@ pub enum ServerMode {
     Leader,
     Follower,
     Observer,
+    /// Without a quorum, for clients that allow it, until an election ends.
+    ReadOnly,
 }
 
 impl fmt::Display for ServerMode {
@@ -168,6 +170,7 @@ impl fmt::Display for ServerMode {
             ServerMode::Leader => "leader",
             ServerMode::Follower => "follower",
             ServerMode::Observer => "observer",
+            ServerMode::ReadOnly => "read-only",
         })
     }
 }

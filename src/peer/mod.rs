@@ -29,7 +29,7 @@ mod submit;
 #[cfg(test)]
 mod test_host;
 
-pub use self::core::PeerConfig;
+pub use self::core::{PeerConfig, SessionRules};
 pub use database::{Database, ServerStats};
 pub use in_flight::InFlight;
 pub use loader::{DirectoryLoader, SnapshotLoader};

@@ -54,11 +54,12 @@ fn gauges(shared: &Shared, stats: &ServerStats, mode: ServerMode, out: &mut Line
     let is_member = shared.config.my_id.is_some();
     if is_member {
         let doing = match mode {
-            ServerMode::Leader => "leading",
-            ServerMode::Observer => "observing",
-            _ => "following",
+            ServerMode::Leader => "leading - broadcast",
+            ServerMode::Observer => "observing - broadcast",
+            ServerMode::ReadOnly => "looking",
+            _ => "following - broadcast",
         };
-        out.line("peer_state", format_args!("{doing} - broadcast"));
+        out.line("peer_state", doing);
     }
     let uptime_ms = shared.clock.micros() / 1000;
     out.line("ephemerals_count", stats.ephemeral_count);
@@ -73,7 +74,7 @@ fn gauges(shared: &Shared, stats: &ServerStats, mode: ServerMode, out: &mut Line
     out.line("watch_count", stats.watches.data + stats.watches.child);
     out.line("approximate_data_size", stats.approximate_data_size);
     out.line("global_sessions", stats.session_count);
-    out.line("local_sessions", 0);
+    out.line("local_sessions", stats.local_session_count);
     out.line("uptime", uptime_ms);
     out.line("open_file_descriptor_count", open_files());
     out.line("max_file_descriptor_count", max_files());

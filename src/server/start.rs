@@ -209,6 +209,7 @@ fn peer_config(config: &Config) -> PeerConfig {
         sync_limit: config.sync_limit,
         min_session_timeout_ms: config.min_session_timeout_ms().min(i32::MAX as u32) as i32,
         max_session_timeout_ms: config.max_session_timeout_ms().min(i32::MAX as u32) as i32,
+        sessions: config.sessions.rules(),
         snap_count: config.snap_count,
         seed: RandomState::new().hash_one(std::process::id()),
     }

@@ -303,6 +303,7 @@ mod tests {
             ephemeral_count: 2,
             approximate_data_size: 2122,
             session_count: 2,
+            local_session_count: 0,
             watches: WatchCounts::default(),
         }
     }

@@ -11,7 +11,7 @@ use super::rng::Rng;
 use super::server::{Down, Process, ServerSetup};
 use super::trace::Trace;
 use super::world::{ClientEvent, Ctx, Event, Machine, World};
-use crate::peer::PeerConfig;
+use crate::peer::{PeerConfig, SessionRules};
 use crate::records::{Owner, ServerId};
 use crate::storage::StorageConfig;
 use std::collections::BTreeSet;
@@ -139,6 +139,7 @@ fn draw_setup(rng: &mut Rng, ids: &[ServerId], planted: Option<Planted>) -> Serv
         sync_limit: 5,
         min_session_timeout_ms: 2 * tick_ms as i32,
         max_session_timeout_ms: 20 * tick_ms as i32,
+        sessions: SessionRules::default(),
         snap_count: *rng.pick(&[10, 60, 400]),
         seed: rng.next_u64(),
     };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use zabkit::jute::{Reader, Record};
 use zabkit::peer::io::*;
-use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer};
+use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer, SessionRules};
 use zabkit::records::*;
 
 struct Server {
@@ -156,6 +156,7 @@ impl World {
             sync_limit: 5,
             min_session_timeout_ms: 200,
             max_session_timeout_ms: 2000,
+            sessions: SessionRules::default(),
             snap_count: 1000,
             seed: id.0 as u64,
         };

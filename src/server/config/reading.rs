@@ -16,8 +16,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// Keys that are fine as they are: they say what is so here anyway, or have no counterpart anybody would miss.
-const SILENT: &[&str] =
-    &["serverCnxnFactory", "metricsProvider.exportJvmInfo", "localSessionsUpgradingEnabled", "standaloneEnabled"];
+const SILENT: &[&str] = &["serverCnxnFactory", "metricsProvider.exportJvmInfo", "standaloneEnabled"];
 
 /// Java's system properties that have no `zookeeper.` before their names.
 const BARE_PROPERTIES: &[&str] = &[
