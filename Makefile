@@ -140,8 +140,8 @@ start-soak: $(BUILT) ## 50 starts of three servers to the first acknowledged wri
 client-soak: $(BUILT) ## 10,000 cancellations, cut links, ended clients and closed loops under asyncio clients
 	$(PY) -m pytest -m soak -s tests/python -k ten_thousand
 
-interop: $(BUILT) ## Apache's servers and kazoo's own test suite (Debian's packages and ../shared/tools)
-	tests/interop.sh
+interop: $(BUILT) ## unmodified clients and Apache's servers (tests/interop/README.md, ../shared/tools); ARGS="--only kazoo"
+	$(PY) tests/interop/run.py $(ARGS)
 
 clean: ## removes what the others made
 	cargo clean

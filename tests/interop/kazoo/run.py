@@ -1,0 +1,125 @@
+"""kazoo 2.11.0's own 493 tests, unmodified, against three zabkit servers; none is run a second time.
+
+The suite stands outside this project, in `../shared/tools/kazoo-suite` beside the clone. It starts the servers with the
+`zoo.cfg` that kazoo's harness writes, and hands Java's system properties to them in `SERVER_JVMFLAGS`, as ZooKeeper's
+start script does. What counts as a failure here, beside a test that fails: one that is skipped though it runs on
+Apache, one that is not there, a server that ended by itself.
+
+`--quick` runs two modules at a time; options after `--` go to the suite (`-- --module test_lock`).
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tests" / "interop"))
+
+from pytest_part import finish  # noqa: E402
+
+SUITE = ROOT.parent / "shared" / "tools" / "kazoo-suite"
+#: The result of the same tests on three Apache servers: which there are, and which are skipped there too.
+BASELINE = SUITE / "baseline-apache-3.8.0.json"
+
+#: Tests that may fail for now, and why. One that passes must go from here: it is counted as a failure until it does.
+_NO_RECONFIG = "zabkit does not change an ensemble's members yet"
+WAITING = {
+    "test_client.py::TestReconfig::test_no_super_auth": _NO_RECONFIG,
+    "test_client.py::TestReconfig::test_add_remove_observer": _NO_RECONFIG,
+    "test_client.py::TestReconfig::test_bad_input": _NO_RECONFIG,
+}
+
+#: The suite's servers have JKS stores; its test of TLS runs once more with each of these.
+OTHER_STORES = ("p12", "pem")
+TLS_TEST = "TestSSLClient"
+
+
+def prepare(venv):
+    """The suite's virtual environment; asks PyPI the first time, and when the requirements have changed."""
+    wanted = (SUITE / "requirements.txt").read_text()
+    stamp = venv / "requirements.done"
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        subprocess.run([SUITE / "run", "--setup", "--venv", venv], check=True)
+        stamp.write_text(wanted)
+
+
+def run_suite(venv, folder, label, options):
+    """Run the suite; returns its result, or None when it has not come that far."""
+    out = folder / f"result-{label}.json"
+    out.unlink(missing_ok=True)
+    command = [SUITE / "run", "--venv", venv, "--out", out, "--keep-logs", folder / f"logs-{label}", "--reruns", "0"]
+    server = shlex.join([os.environ["ZABKIT_BIN"], "server"]) + " {cfg}"
+    process = subprocess.Popen([*command, "--server-cmd", server, *options])
+    try:
+        process.wait()
+    except BaseException:
+        process.terminate()  # It ends its servers.
+        process.wait()
+        raise
+    return json.loads(out.read_text()) if out.is_file() else None
+
+
+def verdicts(tests, expected):
+    """(test, "passed", "failed" or "skipped", why) for each of the expected tests."""
+    for name in sorted(expected):
+        here = tests.get(name, {"outcome": "missing", "message": "it did not run"})
+        outcome, why = here["outcome"], (here.get("message") or "").strip().splitlines()[-1:]
+        why = why[0].strip() if why else ""
+        if here.get("server_deaths"):
+            yield name, "failed", f"a server ended by itself: {here['server_deaths']}"
+        elif outcome == "passed" and name in WAITING:
+            yield name, "failed", "it passes: take it out of WAITING in tests/interop/kazoo/run.py"
+        elif outcome == "passed":
+            yield name, "passed", ""
+        elif outcome == "failed" and name in WAITING:
+            yield name, "skipped", f"waits: {WAITING[name]}"
+        elif outcome == "skipped" and expected[name]["outcome"] == "skipped":
+            yield name, "skipped", f"on Apache too: {why}"
+        else:
+            yield name, "failed", f"{outcome}: {why}"
+
+
+def main():
+    if not os.access(SUITE / "run", os.X_OK):
+        print("kazoo: there is no ../shared/tools/kazoo-suite beside this clone", file=sys.stderr)
+        sys.exit(2)
+    folder = Path(os.environ["INTEROP_DIR"])
+    venv = folder / "venv"
+    prepare(venv)
+
+    arguments = sys.argv[1:]
+    more = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
+    jobs = ["--jobs", "2"] if "--quick" in arguments else []
+    baseline = json.loads(BASELINE.read_text())["tests"]
+
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+
+    def count(label, result, expected):
+        tests = result["tests"] if result else {}
+        for name in tests.keys() - expected.keys():
+            expected = {**expected, name: {"outcome": "passed"}}
+        for name, verdict, why in verdicts(tests, expected):
+            counts[verdict] += 1
+            if verdict != "passed":
+                print(f"{verdict.upper()} {label}{name}  {why}")
+
+    if more:
+        result = run_suite(venv, folder, "part", [*jobs, *more])
+        count("", result, {name: baseline[name] for name in (result or {"tests": {}})["tests"] if name in baseline})
+    else:
+        count("", run_suite(venv, folder, "jks", jobs), baseline)
+        for store in OTHER_STORES:
+            only = {name: test for name, test in baseline.items() if TLS_TEST in name}
+            result = run_suite(venv, folder, store, ["--tls-store", store, "-k", TLS_TEST])
+            count(f"({store}) ", result, only)
+    finish("kazoo", counts["passed"], counts["failed"], counts["skipped"])
+
+
+if __name__ == "__main__":
+    # The suite ends its servers when it is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main()
