@@ -94,13 +94,14 @@ impl Database {
 
     /// Answers the write whose turn it is, then the reads behind it.
     fn answer_write(&self, now: Now, conn: ConnId, state: &mut OutboxState, txn: &Txn, result: &TxnResult<'_>) {
-        let Some(Waiting { xid, since_micros, what: What::Write { op, create2 }, .. }) = state.pop_waiting() else {
-            return;
-        };
+        let Some(Waiting { xid, since_micros, what, .. }) = state.pop_waiting() else { return };
+        let What::Write { op, create2, is_ephemeral } = what else { return };
         if is_moved(result) {
             return state.close(); // The session lives elsewhere; this connection is told nothing.
         }
         let err = match result {
+            // The leader, which does not know the session, cannot say why.
+            TxnResult::Error(_) if is_ephemeral && state.is_local => ErrorCode::EphemeralOnLocalSession.code(),
             TxnResult::Error(error) => error.code(),
             TxnResult::Ok(_) => 0,
         };

@@ -1,6 +1,7 @@
 //! What a server knows in every role: its configuration, its epochs, and how far its log and its tree have come.
 
 use super::io::{DbOp, DiskOp, Effects, Generation, Loaded, Now, Proposal};
+use super::local_sessions::LocalSessions;
 use crate::records::{Epoch, ServerId, Zxid};
 use crate::zab::{CommittedLog, Election, QuorumVerifier, RECENT_MAX};
 use std::collections::{BTreeSet, VecDeque};
@@ -62,6 +63,8 @@ impl Leave {
 /// `last_logged`, or is empty.
 pub struct Core {
     pub config: PeerConfig,
+    /// The sessions that only this server knows.
+    pub locals: LocalSessions,
     pub verifier: QuorumVerifier,
     pub generation: Generation,
     /// As asked of the disk; each message that depends on it waits for the disk's answer.
@@ -95,7 +98,10 @@ impl Core {
         let my_id = config.my_id.unwrap_or(STANDALONE_ID);
         let voters = if config.my_id.is_none() { BTreeSet::from([my_id]) } else { config.voters.clone() };
         let verifier = QuorumVerifier::majority_of(voters);
+        // A standalone server has no others that would have to know a session.
+        let rules = if config.my_id.is_none() { SessionRules::default() } else { config.sessions };
         let mut core = Core {
+            locals: LocalSessions::new(rules, config.tick_ms),
             election: Election::new(my_id, verifier.clone(), config.config_text.clone()),
             verifier,
             generation: Generation(0),

@@ -7,8 +7,8 @@
 //!
 //! ZooKeeper: `ZKDatabase`, `FinalRequestProcessor`, `ServerCnxnFactory`.
 
-use super::io::{ConnId, DbOp, Loaded, Note, Now, Serving};
-use super::outbox::{ConnInfo, ConnPhase, ConnStats, Outbox};
+use super::io::{ConnId, DbOp, Loaded, Note, Now, ServerMode, Serving};
+use super::outbox::{ConnInfo, ConnPhase, ConnStats, Outbox, OutboxState};
 use super::settings::Settings;
 use crate::jute::Record;
 use crate::records::{ConnectRequest, SessionId, TouchedSession, Zxid};
@@ -31,7 +31,7 @@ pub struct Database {
     pub(super) settings: Settings,
     installs: u64,
     pub(super) conns: Mutex<Conns>,
-    touched: Mutex<BTreeMap<SessionId, i32>>,
+    touched: Mutex<Touched>,
     #[cfg(any(test, loom))]
     pub(super) faults: super::faults::Faults,
 }
@@ -44,6 +44,13 @@ pub(super) struct Conns {
     by_session: BTreeMap<SessionId, Arc<Outbox>>,
     /// Figures of connections that have ended.
     ended: ConnStats,
+}
+
+/// The sessions of which something was heard, with their timeouts in ms.
+#[derive(Default)]
+struct Touched {
+    global: BTreeMap<SessionId, i32>,
+    local: BTreeMap<SessionId, i32>,
 }
 
 /// Figures of a server, for `srvr`, `stat` and `mntr`.
@@ -80,7 +87,7 @@ impl Database {
             settings: Settings::default(),
             installs: 0,
             conns: Mutex::new(Conns::default()),
-            touched: Mutex::new(BTreeMap::new()),
+            touched: Mutex::new(Touched::default()),
             #[cfg(any(test, loom))]
             faults: super::faults::Faults::default(),
         }
@@ -141,10 +148,29 @@ impl Database {
                     if state.session != session || !valid {
                         state.refuse();
                     } else {
-                        state.answers_after = after;
+                        (state.answers_after, state.is_moved) = (after, false);
                         state.open_if_connecting();
                     }
                 }),
+                DbOp::OpenLocalSession { conn, session, timeout_ms, after } => {
+                    self.local_sessions.insert(session, timeout_ms);
+                    self.with_conn(conn, dirty, |state| {
+                        (state.is_local, state.answers_after) = (true, after);
+                        state.open_if_connecting();
+                    });
+                }
+                DbOp::UpgradeSession { session } => {
+                    self.local_sessions.remove(&session);
+                    if let Some(outbox) = self.owner(session) {
+                        outbox.lock().is_local = false;
+                    }
+                }
+                DbOp::EndLocalSession { session, asked } => self.end_local_session(now, session, asked, dirty),
+                DbOp::SessionMoved { session } => {
+                    if let Some(outbox) = self.owner(session) {
+                        outbox.lock().is_moved = true;
+                    }
+                }
                 DbOp::RefuseSession { conn } => self.with_conn(conn, dirty, |state| state.refuse()),
                 DbOp::CloseConn { conn } => self.with_conn(conn, dirty, |state| state.close()),
                 DbOp::CloseSessionConn { session } => {
@@ -190,28 +216,42 @@ impl Database {
     }
 
     /// Takes the connect request of a connection: what the core is to be asked. `None`: the connection is closed
-    /// without an answer, because this server does not serve, the bytes are no connect request, or the client has
-    /// seen a newer state than ours.
+    /// without an answer, because this server does not serve (or for reading only, which the client does not want),
+    /// the bytes are no connect request, or the client has seen a newer state than ours.
     pub fn connect(&self, outbox: &Arc<Outbox>, frame: &[u8], now: Now) -> Option<ConnectRequest> {
         let request = ConnectRequest::from_bytes(frame).ok();
-        let request = request.filter(|request| self.may_serve(now) && request.last_zxid_seen <= self.last_processed);
+        let request = request.filter(|request| {
+            let is_mode_fine = !self.is_read_only() || request.read_only == Some(true);
+            self.may_serve(now) && is_mode_fine && request.last_zxid_seen <= self.last_processed
+        });
         let mut state = outbox.lock();
         state.stats.received += 1;
         match &request {
-            Some(request) => state.asked_read_only = request.read_only.is_some(),
+            Some(request) => state.read_only = request.read_only.map(|_| self.is_read_only()),
             None => state.close(),
         }
         request
     }
 
-    /// The sessions of which something was heard since the last call, with their timeouts in ms.
+    /// The sessions of the ensemble of which something was heard since the last call, with their timeouts in ms.
     pub fn touched(&self) -> Vec<TouchedSession> {
-        let touched = mem::take(&mut *lock(&self.touched));
-        touched.into_iter().map(|(session, timeout_ms)| TouchedSession { session, timeout_ms }).collect()
+        touched(mem::take(&mut lock(&self.touched).global))
     }
 
-    pub(super) fn touch(&self, session: SessionId, timeout_ms: i32) {
-        lock(&self.touched).insert(session, timeout_ms);
+    /// The same of the sessions that only this server knows.
+    pub fn touched_local(&self) -> Vec<TouchedSession> {
+        touched(mem::take(&mut lock(&self.touched).local))
+    }
+
+    pub(super) fn touch(&self, state: &OutboxState) {
+        let mut touched = lock(&self.touched);
+        let sessions = if state.is_local { &mut touched.local } else { &mut touched.global };
+        sessions.insert(state.session, state.timeout_ms);
+    }
+
+    /// Whether this server, without a quorum, answers reads.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.serving.is_some_and(|serving| serving.mode == ServerMode::ReadOnly)
     }
 
     /// How often the tree was replaced ([`DbOp::Install`]): a snapshot begun before has no tree any more.
@@ -299,17 +339,32 @@ impl Database {
         }
     }
 
-    fn with_conn(
-        &self,
-        conn: ConnId,
-        dirty: &mut Vec<Arc<Outbox>>,
-        change: impl FnOnce(&mut super::outbox::OutboxState),
-    ) {
+    fn with_conn(&self, conn: ConnId, dirty: &mut Vec<Arc<Outbox>>, change: impl FnOnce(&mut OutboxState)) {
         let Some(outbox) = self.conn(conn) else { return };
         let mut state = outbox.lock();
         change(&mut state);
         if state.announce() {
             dirty.push(outbox.clone());
+        }
+    }
+
+    /// Its table forgets it; what its connection has asked for is answered first, where it asked for the end.
+    fn end_local_session(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        asked: Option<(ConnId, i32)>,
+        dirty: &mut Vec<Arc<Outbox>>,
+    ) {
+        self.local_sessions.remove(&session);
+        if let Some((conn, xid)) = asked {
+            self.with_conn(conn, dirty, |state| {
+                state.end_session_at(xid);
+                self.answer_parked(conn, state, now);
+            });
+        }
+        if let Some(outbox) = self.owner(session).filter(|outbox| asked.is_none_or(|(conn, _)| conn != outbox.conn())) {
+            close(&outbox, dirty);
         }
     }
 
@@ -324,7 +379,8 @@ impl Database {
         conns.by_session.clear();
         conns.all.values().for_each(|outbox| close(outbox, dirty));
         self.watches.clear();
-        get_mut(&mut self.touched).clear();
+        self.local_sessions.clear();
+        *get_mut(&mut self.touched) = Touched::default();
     }
 
     fn install(&mut self, loaded: Loaded) {
@@ -334,6 +390,10 @@ impl Database {
         self.sessions = loaded.sessions;
         self.last_processed = loaded.last_zxid;
     }
+}
+
+fn touched(sessions: BTreeMap<SessionId, i32>) -> Vec<TouchedSession> {
+    sessions.into_iter().map(|(session, timeout_ms)| TouchedSession { session, timeout_ms }).collect()
 }
 
 fn close(outbox: &Arc<Outbox>, dirty: &mut Vec<Arc<Outbox>>) {

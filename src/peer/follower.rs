@@ -15,8 +15,8 @@ use super::io::{
 use super::loader::SnapshotLoader;
 use crate::jute::Record;
 use crate::records::{
-    Epoch, ForwardedBody, ForwardedRequest, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, Request, ServerId, SessionId,
-    SnapshotItem, Txn, Zxid,
+    Epoch, ForwardedBody, ForwardedRequest, LearnerInfo, PROTOCOL_VERSION, PathOnly, QuorumPacket, Request, ServerId,
+    SessionId, SnapshotItem, Txn, Zxid,
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -57,6 +57,16 @@ enum Phase {
     Broadcast,
 }
 
+/// Who waits for a sync.
+#[derive(Debug)]
+enum SyncWaiter {
+    /// A client that asked for it by this xid.
+    Client(ConnId, i32),
+    /// A client that comes back to a session that only this server knows, with its timeout in ms: what its former
+    /// connection had asked for is proposed once the sync is answered.
+    Renewal(ConnId, SessionId, i32),
+}
+
 /// The follower role.
 #[derive(Debug)]
 pub struct Follower {
@@ -80,8 +90,8 @@ pub struct Follower {
     flushed: Zxid,
     /// Logged proposals that are not acknowledged one by one yet, in order.
     to_ack: VecDeque<Zxid>,
-    /// Syncs of our clients on their way; SYNC answers come in this order.
-    syncs: VecDeque<(ConnId, i32)>,
+    /// Syncs on their way; SYNC answers come in this order.
+    syncs: VecDeque<SyncWaiter>,
     /// Renewals on their way; answers come in this order.
     renewals: VecDeque<(ConnId, SessionId)>,
 }
@@ -284,8 +294,17 @@ impl Follower {
                 Ok(())
             }
             QuorumPacket::Sync { .. } => {
-                if let Some((conn, xid)) = self.syncs.pop_front() {
-                    out.db.push(DbOp::SyncDone { conn, xid });
+                match self.syncs.pop_front() {
+                    Some(SyncWaiter::Client(conn, xid)) => out.db.push(DbOp::SyncDone { conn, xid }),
+                    Some(SyncWaiter::Renewal(conn, session, timeout_ms)) if core.locals.lives(session) => {
+                        let after = self.last_received;
+                        out.db.push(DbOp::OpenLocalSession { conn, session, timeout_ms, after });
+                    }
+                    // It has ended meanwhile, or become one of the ensemble.
+                    Some(SyncWaiter::Renewal(conn, session, timeout_ms)) => {
+                        self.revalidate(conn, session, timeout_ms, out);
+                    }
+                    None => {}
                 }
                 Ok(())
             }
@@ -554,7 +573,7 @@ impl Follower {
         let Some(link) = self.link else { return };
         for ClientRequest { conn, session, xid, body, auth } in requests {
             if matches!(body, ForwardedBody::Request(Request::Sync(_))) {
-                self.syncs.push_back((conn, xid));
+                self.syncs.push_back(SyncWaiter::Client(conn, xid));
             }
             out.send(link, QuorumPacket::Request(ForwardedRequest { session, cxid: xid, body, auth: auth.to_vec() }));
         }
@@ -566,6 +585,14 @@ impl Follower {
             self.renewals.push_back((conn, session));
             out.send(link, QuorumPacket::Revalidate { session, timeout_ms });
         }
+    }
+
+    /// A client comes back to a session that only this server knows.
+    pub fn renew_local(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Effects) {
+        let Some(link) = self.link else { return };
+        self.syncs.push_back(SyncWaiter::Renewal(conn, session, timeout_ms));
+        let body = ForwardedBody::Request(Request::Sync(PathOnly { path: Some("/".to_owned()) }));
+        out.send(link, QuorumPacket::Request(ForwardedRequest { session, cxid: 0, body, auth: Vec::new() }));
     }
 
     fn on_revalidated(&mut self, session: SessionId, valid: bool, out: &mut Effects) -> Result<(), Leave> {

@@ -122,6 +122,17 @@ pub enum DbOp {
     /// Transactions up to `after` were asked for by a former connection, even where their xids come again: they
     /// answer nothing on this one.
     SessionRenewed { conn: ConnId, session: SessionId, valid: bool, after: Zxid },
+    /// The connection that was bound has `session`, which only this server knows: the connect response. `after` as in
+    /// [`DbOp::SessionRenewed`].
+    OpenLocalSession { conn: ConnId, session: SessionId, timeout_ms: i32, after: Zxid },
+    /// A session that only this server knew is becoming one of the whole ensemble.
+    UpgradeSession { session: SessionId },
+    /// A session that only this server knew has ended. `asked`: by this connection's request of this xid, which is
+    /// answered in its turn; without, its connection just ends.
+    EndLocalSession { session: SessionId, asked: Option<(ConnId, i32)> },
+    /// The session has moved to another server: the connection that it had on this one, the leader, may still end the
+    /// session; anything else it asks for ends the connection.
+    SessionMoved { session: SessionId },
     /// Refuse the connect request with the zero response ("expired"), then close.
     RefuseSession { conn: ConnId },
     /// Close the connection, after what is in its outbox, without another frame.
@@ -314,6 +325,8 @@ pub enum Note {
         session: SessionId,
         timeout_ms: i32,
     },
+    /// Without a quorum, read-only clients are served.
+    ServingReadOnly,
     /// The digest in a transaction is not that of our tree after it.
     DigestMismatch {
         zxid: Zxid,
@@ -357,6 +370,7 @@ impl fmt::Display for Note {
             Note::SessionExpired { session, timeout_ms } => {
                 write!(f, "Expiring session {session}, timeout of {timeout_ms}ms exceeded")
             }
+            Note::ServingReadOnly => f.write_str("Read-only server started"),
             Note::DigestMismatch { zxid, expected, actual } => write!(
                 f,
                 "Digests are not matching. Value is Zxid. {zxid}: the leader's is {expected:x}, ours is {actual:x}"

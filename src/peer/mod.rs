@@ -13,6 +13,7 @@ mod in_flight;
 pub mod io;
 mod leader;
 mod loader;
+mod local_sessions;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod outbox;

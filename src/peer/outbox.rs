@@ -8,7 +8,7 @@ use super::io::ConnId;
 use crate::jute::{Record, write_string};
 use crate::records::{
     ConnectResponse, ErrorCode, EventType, Id, NOTIFICATION_XID, ReplyHeader, Request, SYNC_CONNECTED, SessionId, Zxid,
-    session_password, write_frame,
+    op, session_password, write_frame,
 };
 use crate::sync::{Mutex, MutexGuard, lock};
 use std::collections::VecDeque;
@@ -51,8 +51,13 @@ pub(super) struct OutboxState {
     pub session: SessionId,
     /// The negotiated session timeout.
     pub timeout_ms: i32,
-    /// Whether the connect request had the readOnly byte: only then may the response have it.
-    pub asked_read_only: bool,
+    /// The readOnly byte of the connect response: whether this server is in read-only mode. Only if the request had
+    /// one: older clients cannot read it.
+    pub read_only: Option<bool>,
+    /// Only this server knows the session.
+    pub is_local: bool,
+    /// This server leads, and the session's newer connection is on another one.
+    pub is_moved: bool,
     /// Transactions up to here were asked for by a former connection of the session.
     pub answers_after: Zxid,
     /// Requests without an answer, oldest first. The first is a write or a sync: reads wait only behind those.
@@ -84,6 +89,8 @@ pub(super) enum What {
         op: i32,
         /// Of a multi: which of its operations are create2, whose transactions do not tell.
         create2: Box<[bool]>,
+        /// A lone create of an ephemeral.
+        is_ephemeral: bool,
     },
     /// The leader has it; the path is echoed.
     Sync { path: Option<String> },
@@ -93,6 +100,10 @@ pub(super) enum What {
     Malformed,
     /// An operation that clients may not ask for: the connection ends with the refusal.
     Refused,
+    /// A write or a sync of a server in read-only mode.
+    NotReadOnly,
+    /// The session, which only this server knew, has ended: the answer to closeSession, and the end.
+    End,
 }
 
 /// What is told of a connection by `cons` and `stat`.
@@ -161,7 +172,9 @@ impl Outbox {
             phase: ConnPhase::Connecting,
             session: SessionId(0),
             timeout_ms: 0,
-            asked_read_only: false,
+            read_only: None,
+            is_local: false,
+            is_moved: false,
             answers_after: Zxid::NONE,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -250,6 +263,16 @@ impl OutboxState {
         Some(first)
     }
 
+    /// The closeSession of this xid is to be answered here, in its turn.
+    pub fn end_session_at(&mut self, xid: i32) {
+        let is_asked = |waiting: &&mut Waiting| {
+            waiting.xid == xid && matches!(waiting.what, What::Write { op: op::CLOSE_SESSION, .. })
+        };
+        if let Some(waiting) = self.waiting.iter_mut().rev().find(is_asked) {
+            waiting.what = What::End;
+        }
+    }
+
     /// Puts a request behind all others.
     pub fn push_waiting(&mut self, request: Waiting) {
         self.waiting_bytes += request.len;
@@ -328,7 +351,7 @@ impl OutboxState {
             timeout_ms: self.timeout_ms,
             session: self.session,
             password: session_password(self.session).to_vec(),
-            read_only: self.asked_read_only.then_some(false),
+            read_only: self.read_only,
         };
         self.frame(|out| response.write(out));
         self.phase = ConnPhase::Open;
@@ -336,7 +359,7 @@ impl OutboxState {
 
     /// There is no such session: appends the zero response, and ends.
     pub fn refuse(&mut self) {
-        let response = ConnectResponse::refused(self.asked_read_only.then_some(false));
+        let response = ConnectResponse::refused(self.read_only);
         self.frame(|out| response.write(out));
         self.close();
     }

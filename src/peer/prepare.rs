@@ -31,6 +31,8 @@ pub struct PrepareRequest<'a> {
     pub auth: &'a [Id],
     /// What the session tracker says, used at its place among the checks.
     pub session_check: Result<(), ErrorCode>,
+    /// The same for what makes ephemerals: only a session of the whole ensemble may.
+    pub ephemeral_check: Result<(), ErrorCode>,
 }
 
 /// Bytes of a transaction's body at most. Its header and digest, and the lengths inside a multi, come on top.
@@ -47,8 +49,8 @@ impl InFlight {
         time_ms: i64,
     ) -> (TxnBody, Option<TxnDigest>) {
         let mark = self.begin(db.tree());
-        let (&PrepareRequest { session, body, auth, session_check, .. }, tree) = (request, db.tree());
-        let mut step = Step { flight: self, tree, session, auth, session_check, zxid, time_ms };
+        let (&PrepareRequest { session, body, auth, session_check, ephemeral_check, .. }, tree) = (request, db.tree());
+        let mut step = Step { flight: self, tree, session, auth, session_check, ephemeral_check, zxid, time_ms };
         let error = match step.prepare(body) {
             Ok(body) if body_len(&body) <= BODY_BYTES_MAX => return (body, Some(self.digest())),
             // A longer one could not be read back from a log.
@@ -103,6 +105,7 @@ struct Step<'a> {
     session: SessionId,
     auth: &'a [Id],
     session_check: Result<(), ErrorCode>,
+    ephemeral_check: Result<(), ErrorCode>,
     zxid: Zxid,
     time_ms: i64,
 }
@@ -138,7 +141,11 @@ impl Step<'_> {
     fn create(&mut self, kind: CreateKind, node: NewNode<'_>) -> Result<TxnBody, ErrorCode> {
         check_mode(kind, node.flags)?;
         let (is_ephemeral, is_sequential) = (matches!(node.flags, 1 | 3), matches!(node.flags, 2 | 3 | 6));
-        self.session_check?;
+        if is_ephemeral {
+            self.ephemeral_check?
+        } else {
+            self.session_check?
+        }
         let path = node.path.as_deref().ok_or(ErrorCode::BadArguments)?;
         let parent_path = loose_parent(path)?;
         let acl = acl::fix_up(node.acl.as_deref(), self.auth)?;

@@ -6,7 +6,10 @@
 use super::Database;
 use super::core::{Core, Leave, PeerConfig};
 use super::follower::Follower;
-use super::io::{ClientRequest, ConnId, DbOp, DiskOp, Effects, Generation, Input, LinkId, LinkOp, Note, Now, Proposal};
+use super::io::{
+    ClientRequest, ConnId, DbOp, DiskOp, Effects, Generation, Input, LinkId, LinkOp, Note, Now, Proposal, ServerMode,
+    Serving,
+};
 use super::leader::Leader;
 use crate::records::{
     ConnectRequest, CreateSessionRequest, Epoch, ForwardedBody, PeerState, QuorumPacket, Request, ServerId, SessionId,
@@ -20,6 +23,8 @@ const PAUSE_MIN_MICROS: u64 = 10_000;
 const PAUSE_MAX_MICROS: u64 = 1_000_000;
 /// How long a learner that connects before we know that we lead may wait, in microseconds.
 const EARLY_LINK_MICROS: u64 = 1_000_000;
+/// How long a server looks for a leader before it serves read-only (or a tick, if that is longer), in microseconds.
+const READ_ONLY_AFTER_MICROS: u64 = 2_000_000;
 
 /// What a data directory said at the start.
 #[derive(Debug)]
@@ -44,9 +49,22 @@ enum Role {
     Pausing {
         until: u64,
     },
-    Looking,
+    /// Without a quorum: with the read-only mode, clients that allow it may read what is here after a while.
+    Looking {
+        read_only: ReadOnly,
+    },
     Following(Box<Follower>),
     Leading(Box<Leader>),
+}
+
+/// Whether a server that looks for a leader serves those who only read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadOnly {
+    /// It is not set up so, or has lost its data.
+    Never,
+    /// Not before this time, in microseconds: most elections end sooner.
+    From(u64),
+    Serving,
 }
 
 /// A learner's connection that came before an election told us that we lead.
@@ -62,6 +80,8 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// Whether clients are served.
     pub serving: bool,
+    /// Whether clients that allow it are served without a quorum.
+    pub read_only: bool,
     /// The leader followed, or ourselves.
     pub leader: Option<ServerId>,
     pub epoch: Epoch,
@@ -86,7 +106,7 @@ impl QuorumPeer {
     pub fn new(config: PeerConfig, boot: Boot) -> QuorumPeer {
         QuorumPeer {
             core: Core::new(config, boot),
-            role: Role::Looking,
+            role: Role::Looking { read_only: ReadOnly::Never },
             early: Vec::new(),
             pause: PAUSE_MIN_MICROS,
             next_session: 0,
@@ -107,6 +127,9 @@ impl QuorumPeer {
 
     /// Handles one input at time `now`; whatever the host must do is added to `out`.
     pub fn step(&mut self, now: Now, input: Input, db: &Database, out: &mut Effects) {
+        if matches!(input, Input::Wakeup) {
+            self.core.locals.on_wakeup(now, db, out);
+        }
         if let Some(input) = self.filter(now, input, db, out)
             && let Err(leave) = self.step_role(now, input, db, out)
         {
@@ -123,12 +146,15 @@ impl QuorumPeer {
         let role = match &self.role {
             Role::Draining { .. } => None,
             Role::Pausing { until } => Some(*until),
-            Role::Looking => self.core.election.next_wakeup(),
+            Role::Looking { read_only: ReadOnly::From(at) } => {
+                Some(self.core.election.next_wakeup().map_or(*at, |election| election.min(*at)))
+            }
+            Role::Looking { .. } => self.core.election.next_wakeup(),
             Role::Following(follower) => Some(follower.next_wakeup(&self.core)),
             Role::Leading(leader) => Some(leader.next_wakeup(&self.core)),
         };
         let early = self.early.iter().map(|early| early.until).min();
-        role.into_iter().chain(early).min()
+        role.into_iter().chain(early).chain(self.core.locals.next_wakeup()).min()
     }
 
     pub fn status(&self) -> PeerStatus {
@@ -147,6 +173,7 @@ impl QuorumPeer {
         PeerStatus {
             state,
             serving: self.is_established(),
+            read_only: self.is_read_only(),
             leader,
             epoch,
             last_logged: self.core.last_logged,
@@ -170,6 +197,10 @@ impl QuorumPeer {
         }
     }
 
+    fn is_read_only(&self) -> bool {
+        matches!(self.role, Role::Looking { read_only: ReadOnly::Serving })
+    }
+
     // ----- What concerns every role -----
 
     /// Handles what does not depend on the role, and drops what belongs to a former one.
@@ -189,6 +220,10 @@ impl QuorumPeer {
             Input::Connect { conn, request } => {
                 self.on_connect(now, conn, &request, db, out);
                 None
+            }
+            Input::Requests(requests) => {
+                let requests = self.core.locals.admit(requests, out);
+                (!requests.is_empty()).then_some(Input::Requests(requests))
             }
             Input::SnapshotSaved { install, .. } => {
                 if !install {
@@ -269,7 +304,11 @@ impl QuorumPeer {
                 }
                 Ok(())
             }
-            (Role::Looking, Input::Wakeup) => {
+            (Role::Looking { read_only }, Input::Wakeup) => {
+                if matches!(*read_only, ReadOnly::From(at) if at <= now.micros) {
+                    *read_only = ReadOnly::Serving;
+                    self.serve_read_only(now, out);
+                }
                 let decision = self.core.election.on_wakeup(now.micros, &mut out.election);
                 self.decided(now, decision, db, out);
                 Ok(())
@@ -286,7 +325,10 @@ impl QuorumPeer {
     // ----- From role to role -----
 
     fn look(&mut self, now: Now, db: &Database, out: &mut Effects) {
-        self.role = Role::Looking;
+        let wait = READ_ONLY_AFTER_MICROS.max(self.core.tick_micros());
+        let may_read = self.core.config.sessions.read_only_mode && db.last_processed() > Zxid::NONE;
+        let read_only = if may_read { ReadOnly::From(now.micros + wait) } else { ReadOnly::Never };
+        self.role = Role::Looking { read_only };
         let first =
             Vote { peer_epoch: self.core.current_epoch.0, zxid: self.core.last_logged, leader: self.core.my_id() };
         out.notes.push(Note::StateChanged { state: "LOOKING" });
@@ -298,6 +340,9 @@ impl QuorumPeer {
     fn decided(&mut self, now: Now, decision: Option<Decision>, db: &Database, out: &mut Effects) {
         let Some(Decision { leader, took_micros }) = decision else { return };
         out.notes.push(Note::ElectionWon { leader, took_ms: took_micros / 1000 });
+        if self.is_read_only() {
+            out.db.push(DbOp::StopServing);
+        }
         self.core.generation.0 += 1;
         self.begin_sessions(now);
         let early = std::mem::take(&mut self.early);
@@ -319,11 +364,21 @@ impl QuorumPeer {
         }
     }
 
+    /// Step 0 of the read-only mode: the election has gone on for so long that there may be no quorum. The tree does
+    /// not change before it ends.
+    fn serve_read_only(&mut self, now: Now, out: &mut Effects) {
+        self.begin_sessions(now);
+        let (generation, mode) = (self.core.generation, ServerMode::ReadOnly);
+        out.db.push(DbOp::Serve(Serving { generation, mode, until_micros: u64::MAX }));
+        out.notes.push(Note::ServingReadOnly);
+    }
+
     /// Ends the role: no reads, no clients, no links; then the disk is drained.
     fn leave(&mut self, Leave { reason }: Leave, out: &mut Effects) {
         let was_established = self.is_established();
         out.notes.push(Note::RoleEnded { reason });
         out.db.push(DbOp::StopServing);
+        self.core.locals.clear();
         self.core.generation.0 += 1;
         match std::mem::replace(&mut self.role, Role::Draining { pause: !was_established }) {
             Role::Following(follower) => follower.end(out),
@@ -338,6 +393,7 @@ impl QuorumPeer {
 
     /// Session ids begin with the server's id and the time, so that no two servers and no two roles make the same.
     fn begin_sessions(&mut self, now: Now) {
+        self.core.locals.clear();
         let time = ((now.wall_ms << 24) as u64 >> 8) as i64;
         let first = (self.core.my_id().0 << 56) | time;
         // As unsigned numbers: the id takes the highest bits.
@@ -347,9 +403,12 @@ impl QuorumPeer {
         }
     }
 
-    /// Step 1 of a session: a new one becomes a createSession, a known one is renewed by the leader's word.
+    /// Step 1 of a session: a new one becomes a createSession or is this server's alone, a known one is renewed by who
+    /// knows it.
     fn on_connect(&mut self, now: Now, conn: ConnId, request: &ConnectRequest, db: &Database, out: &mut Effects) {
-        if !self.is_established() || request.last_zxid_seen > db.last_processed() {
+        let is_read_only = self.is_read_only();
+        let may_serve = self.is_established() || is_read_only && request.read_only == Some(true);
+        if !may_serve || request.last_zxid_seen > db.last_processed() {
             // Not serving, or behind what the client has seen elsewhere: it tries the next server.
             return out.db.push(DbOp::CloseConn { conn });
         }
@@ -357,26 +416,61 @@ impl QuorumPeer {
         let timeout_ms = request.timeout_ms.max(config.min_session_timeout_ms).min(config.max_session_timeout_ms);
         let session = request.session;
         if session == SessionId(0) {
-            return self.create_session(now, conn, timeout_ms, db, out);
+            return match is_read_only || self.core.locals.are_rule() {
+                true => self.open_local_session(now, conn, timeout_ms, db, out),
+                false => self.create_session(now, conn, timeout_ms, db, out),
+            };
         }
-        if request.password.as_deref() != Some(&session_password(session)[..]) {
-            return out.db.push(DbOp::RefuseSession { conn });
+        let is_local = self.core.locals.lives(session);
+        if is_read_only && !is_local && !self.has_ended(session, db) {
+            return out.db.push(DbOp::CloseConn { conn });
         }
+        // Before the password is looked at, as ZooKeeper does: a former connection of the session here is closed.
         out.db.push(DbOp::BindSession { conn, session, timeout_ms });
+        let is_password_right = request.password.as_deref() == Some(&session_password(session)[..]);
         match &mut self.role {
+            _ if !is_password_right => out.db.push(DbOp::RefuseSession { conn }),
+            Role::Leading(leader) if is_local => leader.renew_local(conn, session, timeout_ms, out),
             Role::Leading(leader) => leader.renew(&self.core, now, conn, session, timeout_ms, out),
+            Role::Following(follower) if is_local => follower.renew_local(conn, session, timeout_ms, out),
             Role::Following(follower) => follower.revalidate(conn, session, timeout_ms, out),
-            _ => {}
+            _ if is_local => {
+                let after = self.core.last_logged;
+                out.db.push(DbOp::OpenLocalSession { conn, session, timeout_ms, after });
+            }
+            _ => out.db.push(DbOp::RefuseSession { conn }),
+        }
+        if is_local && is_password_right {
+            self.core.locals.track(now, session, timeout_ms);
         }
     }
 
-    fn create_session(&mut self, now: Now, conn: ConnId, timeout_ms: i32, db: &Database, out: &mut Effects) {
+    /// Whether a server without a quorum can know that a session which is not its own has ended: another server's may
+    /// be younger than what is here. One that this server made is not in its tables any more for one reason only.
+    fn has_ended(&self, session: SessionId, db: &Database) -> bool {
+        !db.sessions().contains_key(&session) && session.server_byte() == self.core.my_id().0 as u8
+    }
+
+    /// An id that no session has.
+    fn new_session(&mut self, db: &Database) -> SessionId {
         // After the wall clock was set back, sessions of an earlier life may have these ids.
         while db.sessions().contains_key(&SessionId(self.next_session)) {
             self.next_session = self.next_session.wrapping_add(1);
         }
         let session = SessionId(self.next_session);
         self.next_session = self.next_session.wrapping_add(1);
+        session
+    }
+
+    fn open_local_session(&mut self, now: Now, conn: ConnId, timeout_ms: i32, db: &Database, out: &mut Effects) {
+        let session = self.new_session(db);
+        self.core.locals.track(now, session, timeout_ms);
+        out.db.push(DbOp::BindSession { conn, session, timeout_ms });
+        out.db.push(DbOp::OpenLocalSession { conn, session, timeout_ms, after: Zxid::NONE });
+    }
+
+    fn create_session(&mut self, now: Now, conn: ConnId, timeout_ms: i32, db: &Database, out: &mut Effects) {
+        let session = self.new_session(db);
         out.db.push(DbOp::BindSession { conn, session, timeout_ms });
         let body = ForwardedBody::Request(Request::CreateSession(CreateSessionRequest { timeout_ms }));
         let request = ClientRequest { conn, session, xid: 0, body, auth: Arc::from([]) };

@@ -4,7 +4,7 @@
 //! clients were last heard. ZooKeeper: `LeaderSessionTracker`, `ExpiryQueue`.
 
 use crate::records::{ErrorCode, ServerId, SessionId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 #[derive(Clone, Copy, Debug)]
 struct Tracked {
@@ -23,12 +23,26 @@ pub struct SessionTracker {
     tick_micros: u64,
     sessions: BTreeMap<SessionId, Tracked>,
     by_expiry: BTreeSet<(u64, SessionId)>,
+    /// Sessions that have ended of late: those of whom some server may still send what it took before it knew.
+    ended: BTreeSet<SessionId>,
+    /// The same, and until when each is remembered, in microseconds.
+    ended_until: VecDeque<(u64, SessionId)>,
 }
 
 impl SessionTracker {
     pub fn new(tick_ms: u32) -> Self {
         let tick_micros = u64::from(tick_ms.max(1)) * 1000;
-        SessionTracker { tick_micros, sessions: BTreeMap::new(), by_expiry: BTreeSet::new() }
+        SessionTracker {
+            tick_micros,
+            sessions: BTreeMap::new(),
+            by_expiry: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            ended_until: VecDeque::new(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
     }
 
     /// Time is cut into buckets of a tick: a session dies between its timeout and a tick more after its last touch.
@@ -94,11 +108,27 @@ impl SessionTracker {
         }
     }
 
-    /// The close is committed.
-    pub fn forget(&mut self, session: SessionId) {
-        if let Some(tracked) = self.sessions.remove(&session) {
-            self.by_expiry.remove(&(tracked.expires, session));
+    /// The close is committed. Returns the session's timeout in ms.
+    pub fn forget(&mut self, session: SessionId) -> Option<i32> {
+        let tracked = self.sessions.remove(&session)?;
+        self.by_expiry.remove(&(tracked.expires, session));
+        Some(tracked.timeout_ms)
+    }
+
+    /// For who has to tell a session that has just ended from one that was never known here: until `until`.
+    pub fn remember_end(&mut self, now: u64, session: SessionId, until: u64) {
+        while let Some((_, former)) = self.ended_until.front().filter(|(until, _)| *until <= now) {
+            self.ended.remove(former);
+            self.ended_until.pop_front();
         }
+        if self.ended.insert(session) {
+            self.ended_until.push_back((until, session));
+        }
+    }
+
+    /// Whether nothing is known of the session, not even that it has ended.
+    pub fn is_unheard_of(&self, session: SessionId) -> bool {
+        !self.sessions.contains_key(&session) && !self.ended.contains(&session)
     }
 
     /// This server did not run for `micros`: what clients sent meanwhile has not been read yet, so the time does not
@@ -172,6 +202,18 @@ mod tests {
         tracker.postpone(5000 * MS);
         assert_eq!(tracker.expire(6000 * MS), vec![]);
         assert_eq!(tracker.expire(6100 * MS), vec![(SESSION, 1000)]);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_remembered_for_a_while() {
+        let mut tracker = tracker();
+        assert_eq!(tracker.forget(SESSION), Some(1000));
+        tracker.remember_end(0, SESSION, 500 * MS);
+        assert!(!tracker.is_unheard_of(SESSION));
+        tracker.remember_end(499 * MS, SessionId(8), 900 * MS);
+        assert!(!tracker.is_unheard_of(SESSION) && tracker.is_unheard_of(SessionId(9)));
+        tracker.remember_end(500 * MS, SessionId(9), 900 * MS);
+        assert!(tracker.is_unheard_of(SESSION) && !tracker.is_unheard_of(SessionId(8)));
     }
 
     #[test]

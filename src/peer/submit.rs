@@ -9,6 +9,7 @@
 use super::Database;
 use super::auth::Verdict;
 use super::io::{ClientRequest, Now};
+use super::local_sessions::is_ephemeral;
 use super::outbox::{ConnPhase, Outbox, OutboxState, Waiting, What};
 use super::prepare::is_multi_well_formed;
 use crate::jute::{DecodeError, Reader, Record};
@@ -31,7 +32,7 @@ impl Database {
     ) -> usize {
         let mut state = outbox.lock();
         if state.phase == ConnPhase::Open {
-            self.touch(state.session, state.timeout_ms);
+            self.touch(&state);
         }
         for (taken, frame) in frames.iter().enumerate() {
             match state.phase {
@@ -60,15 +61,25 @@ impl Database {
         if matches!(op, op::AUTH | op::SASL) {
             return self.authenticate(state, xid, Request::read(op, &mut body), now);
         }
-        let (what, request) = match decode(op, &mut body) {
+        let decoded =
+            if self.is_read_only() && is_refused_read_only(op) { Decoded::NotReadOnly } else { decode(op, &mut body) };
+        if state.is_moved && !matches!(decoded, Decoded::Write(_)) {
+            return state.close(); // The leader refuses a write itself, and takes the end of the session.
+        }
+        let (what, request) = match decoded {
             Decoded::Read(request) if state.first_waiting().is_none() => {
                 return self.answer(outbox.conn(), state, xid, now.micros, &request, now);
             }
             Decoded::Read(request) => (What::Read(request), None),
-            Decoded::Write(request) => (What::Write { op, create2: create2_ops(&request) }, Some(request)),
+            Decoded::Write(request) => {
+                let is_ephemeral =
+                    matches!(&request, Request::Create(body) | Request::Create2(body) if is_ephemeral(body));
+                (What::Write { op, create2: create2_ops(&request), is_ephemeral }, Some(request))
+            }
             Decoded::Sync(body) => (What::Sync { path: body.path.clone() }, Some(Request::Sync(body))),
             Decoded::Malformed => (What::Malformed, None),
             Decoded::Refused => (What::Refused, None),
+            Decoded::NotReadOnly => (What::NotReadOnly, None),
         };
         if let Some(body) = request {
             forward.push(ClientRequest {
@@ -98,6 +109,16 @@ impl Database {
                 }
                 What::Refused => {
                     let header = ReplyHeader { xid, zxid: Zxid::NONE, err: ErrorCode::Unimplemented.code() };
+                    state.reply(header, since_micros, now.micros, |_| {});
+                    state.close();
+                }
+                What::NotReadOnly => {
+                    let err = ErrorCode::NotReadOnly.code();
+                    let header = ReplyHeader { xid, zxid: self.last_processed, err };
+                    state.reply(header, since_micros, now.micros, |_| {});
+                }
+                What::End => {
+                    let header = ReplyHeader { xid, zxid: self.last_processed, err: 0 };
                     state.reply(header, since_micros, now.micros, |_| {});
                     state.close();
                 }
@@ -139,6 +160,27 @@ enum Decoded {
     Malformed,
     /// No operation for clients.
     Refused,
+    /// A write or sync, in read-only mode.
+    NotReadOnly,
+}
+
+/// What a server in read-only mode does not do; its bytes are not looked at. It ends sessions: they are its own.
+fn is_refused_read_only(op: i32) -> bool {
+    matches!(
+        op,
+        op::CREATE
+            | op::CREATE2
+            | op::CREATE_TTL
+            | op::CREATE_CONTAINER
+            | op::DELETE
+            | op::DELETE_CONTAINER
+            | op::SET_DATA
+            | op::SET_ACL
+            | op::RECONFIG
+            | op::MULTI
+            | op::CHECK
+            | op::SYNC
+    )
 }
 
 fn decode(op: i32, body: &mut Reader<'_>) -> Decoded {

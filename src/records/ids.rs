@@ -59,6 +59,13 @@ impl fmt::Display for ServerId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub i64);
 
+impl SessionId {
+    /// The low byte of the id of the server that made it.
+    pub const fn server_byte(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)

@@ -327,7 +327,7 @@ impl Core {
 
 /// What of a status is a transition.
 fn transition(status: &PeerStatus) -> impl PartialEq {
-    (status.state, status.serving, status.leader, status.epoch)
+    (status.state, status.serving, status.read_only, status.leader, status.epoch)
 }
 
 /// The inputs that election events are.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use zabkit::jute::{Reader, Record};
 use zabkit::peer::io::*;
-use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer, SessionRules};
+use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, PeerStatus, QuorumPeer, SessionRules};
 use zabkit::records::*;
 
 struct Server {
@@ -30,6 +30,10 @@ struct Client {
     session: SessionId,
     last_zxid: Zxid,
     xid: i32,
+    /// Content with a server in read-only mode.
+    reads_only: bool,
+    /// The connect request is answered.
+    is_open: bool,
     closed: bool,
 }
 
@@ -38,6 +42,7 @@ pub struct World {
     ids: Vec<ServerId>,
     /// A single server is a member too, and not standalone.
     ensemble_of_one: bool,
+    rules: SessionRules,
     servers: BTreeMap<ServerId, Server>,
     directories: BTreeMap<ServerId, Directory>,
     held: BTreeSet<ServerId>,
@@ -70,6 +75,9 @@ impl World {
         match *words.as_slice() {
             ["servers", ref ids @ ..] => self.ids = ids.iter().map(|id| server(id)).collect(),
             ["ensemble", "of", "one"] => self.ensemble_of_one = true,
+            ["rule", "local"] => self.rules.local = true,
+            ["rule", "upgrade"] => self.rules.upgrade = true,
+            ["rule", "read-only"] => self.rules.read_only_mode = true,
             ["start", "all"] => self.ids.clone().into_iter().for_each(|id| self.start(id)),
             ["start", id] => self.start(server(id)),
             ["crash", id] => self.crash(server(id)),
@@ -86,8 +94,12 @@ impl World {
             ["heal"] => self.cut.clear(),
             ["run"] => self.deliver(),
             ["wait", ms] => self.wait(ms.parse::<u64>().unwrap() * 1000),
-            ["client", name, id] => self.connect(name, server(id)),
-            ["move", name, id] => self.reconnect(name, server(id)),
+            ["client", name, id] => self.connect(name, server(id), false),
+            ["reader", name, id] => self.connect(name, server(id), true),
+            ["move", name, id] => self.reconnect(name, name, server(id)),
+            // Another connection for the session of `former`, which keeps its own.
+            ["join", name, former, id] => self.reconnect(name, former, server(id)),
+            ["guess", name, former, id] => self.guess(name, former, server(id)),
             ["create", name, path] => self.create(name, path, 0),
             ["ephemeral", name, path] => self.create(name, path, 1),
             ["close", name] => self.request(name, &Request::CloseSession),
@@ -101,7 +113,9 @@ impl World {
                     self.packets.drain(..).filter(|packet| kinds.iter().any(|kind| packet.contains(kind))).collect();
                 wanted.iter().for_each(|packet| self.shown += &format!("{packet}\n"));
             }
+            ["ping", name] => self.request(name, &Request::Ping),
             ["show"] => self.show(),
+            ["sessions"] => self.show_sessions(),
             ["say", ref text @ ..] => self.shown += &format!("# {}\n", text.join(" ")),
             _ => panic!("no command {line:?}"),
         }
@@ -156,7 +170,7 @@ impl World {
             sync_limit: 5,
             min_session_timeout_ms: 200,
             max_session_timeout_ms: 2000,
-            sessions: SessionRules::default(),
+            sessions: self.rules,
             snap_count: 1000,
             seed: id.0 as u64,
         };
@@ -379,48 +393,73 @@ impl World {
 
     // ----- Clients -----
 
-    fn connect(&mut self, name: &str, server: ServerId) {
-        self.open(name, server, SessionId(0), Zxid::ZERO);
+    fn connect(&mut self, name: &str, server: ServerId, reads_only: bool) {
+        self.open(name, server, SessionId(0), vec![0; 16], Zxid::ZERO, reads_only);
     }
 
-    fn reconnect(&mut self, name: &str, server: ServerId) {
-        let client = &self.clients[name];
-        self.open(name, server, client.session, client.last_zxid);
+    fn reconnect(&mut self, name: &str, former: &str, server: ServerId) {
+        let &Client { session, last_zxid, reads_only, .. } = &self.clients[former];
+        self.open(name, server, session, session_password(session).to_vec(), last_zxid, reads_only);
     }
 
-    fn open(&mut self, name: &str, server: ServerId, session: SessionId, last_zxid_seen: Zxid) {
+    /// Asks for the session of `former` with a password that is not its own.
+    fn guess(&mut self, name: &str, former: &str, server: ServerId) {
+        let session = self.clients[former].session;
+        self.open(name, server, session, vec![1; 16], Zxid::ZERO, false);
+    }
+
+    fn open(
+        &mut self,
+        name: &str,
+        server: ServerId,
+        session: SessionId,
+        password: Vec<u8>,
+        last_zxid_seen: Zxid,
+        reads_only: bool,
+    ) {
         let conn = ConnId(self.new_id());
         let outbox = Outbox::new(conn, IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let password = if session.0 == 0 { vec![0; 16] } else { session_password(session).to_vec() };
         let request = ConnectRequest {
             protocol_version: 0,
             last_zxid_seen,
             timeout_ms: 1000,
             session,
             password: Some(password),
-            read_only: Some(false),
+            read_only: Some(reads_only),
         };
         let now = self.now();
         let db = &self.servers[&server].db;
         db.attach(outbox.clone());
         let asked = db.connect(&outbox, &request.to_bytes(), now);
-        let client = Client { server, outbox, session, last_zxid: last_zxid_seen, xid: 0, closed: asked.is_none() };
+        let (last_zxid, closed) = (last_zxid_seen, asked.is_none());
+        let client = Client { server, outbox, session, last_zxid, xid: 0, reads_only, is_open: false, closed };
         self.clients.insert(name.into(), client);
         if let Some(request) = asked {
             self.step(server, Input::Connect { conn, request });
         }
         self.deliver();
-        let outbox = self.clients[name].outbox.clone();
         let mut bytes = Vec::new();
-        let closing = outbox.take(&mut bytes);
-        let answer = bytes.get(4..).and_then(|body| ConnectResponse::from_bytes(body).ok());
         let client = self.clients.get_mut(name).unwrap();
-        match answer {
-            Some(answer) if answer.timeout_ms > 0 => client.session = answer.session,
-            Some(_) => self.shown += &format!("{name}: session refused\n"),
-            None => self.shown += &format!("{name}: closed without an answer\n"),
+        client.closed |= client.outbox.take(&mut bytes);
+        match bytes.get(4..) {
+            Some(answer) => self.on_connect_response(name, answer),
+            None if self.clients[name].closed => self.shown += &format!("{name}: closed without an answer\n"),
+            None => self.shown += &format!("{name}: no answer yet\n"),
         }
-        self.clients.get_mut(name).unwrap().closed |= closing;
+    }
+
+    fn on_connect_response(&mut self, name: &str, frame: &[u8]) {
+        let client = self.clients.get_mut(name).unwrap();
+        client.is_open = true;
+        match ConnectResponse::from_bytes(frame).unwrap() {
+            ConnectResponse { timeout_ms: 0, .. } => self.shown += &format!("{name}: session refused\n"),
+            answer => {
+                client.session = answer.session;
+                if answer.read_only == Some(true) {
+                    self.shown += &format!("{name}: may read only\n");
+                }
+            }
+        }
     }
 
     fn create(&mut self, name: &str, path: &str, flags: i32) {
@@ -453,14 +492,27 @@ impl World {
         let closing = client.outbox.take(&mut bytes);
         let mut reader = Reader::new(&bytes);
         while let Ok(Some(frame)) = reader.buffer() {
+            if !self.clients[name].is_open {
+                self.on_connect_response(name, frame);
+                continue;
+            }
             let header = ReplyHeader::from_bytes(frame).unwrap();
+            let client = self.clients.get_mut(name).unwrap();
             client.last_zxid = client.last_zxid.max(header.zxid);
             let error = ErrorCode::from_code(header.err).map_or("ok".into(), |error| format!("{error:?}"));
             self.shown += &format!("{name}: {} {} {error}\n", header.xid, header.zxid);
         }
-        if closing || client.closed {
-            client.closed = true;
+        let client = self.clients.get_mut(name).unwrap();
+        client.closed |= closing;
+        if client.closed {
             self.shown += &format!("{name}: closed\n");
+        }
+    }
+
+    fn show_sessions(&mut self) {
+        for (id, server) in &self.servers {
+            let (of_all, local) = (server.db.sessions().len(), server.db.local_sessions().len());
+            self.shown += &format!("{id} sessions={of_all} local={local}\n");
         }
     }
 
@@ -473,7 +525,11 @@ impl World {
                 children.iter().map(String::as_str).filter(|name| *name != "zookeeper").collect();
             children.sort_unstable();
             let state = format!("{:?}", status.state).to_uppercase();
-            let serving = if status.serving { "serving" } else { "-" };
+            let serving = match status {
+                PeerStatus { serving: true, .. } => "serving",
+                PeerStatus { read_only: true, .. } => "read-only",
+                _ => "-",
+            };
             self.shown += &format!(
                 "{id} {state} leader={leader} epoch={} {serving} last={} tree={}\n",
                 status.epoch,

@@ -40,20 +40,42 @@ impl Leader {
         db: &Database,
         out: &mut Effects,
     ) -> Result<(), Leave> {
-        let session_check = match body {
+        let (session_check, ephemeral_check) = match body {
             ForwardedBody::Request(Request::CreateSession(create)) => {
                 self.sessions.track(now.micros, session, create.timeout_ms, Some(from));
-                Ok(())
+                (Ok(()), Ok(()))
             }
             // Accepted from whichever server: the session ends.
-            ForwardedBody::Request(Request::CloseSession) if self.sessions.lives(session) => Ok(()),
-            ForwardedBody::Request(Request::CloseSession) => Err(ErrorCode::SessionExpired),
-            _ => self.sessions.check(session, from),
+            ForwardedBody::Request(Request::CloseSession) if self.sessions.lives(session) => (Ok(()), Ok(())),
+            ForwardedBody::Request(Request::CloseSession) => {
+                (Err(ErrorCode::SessionExpired), Err(ErrorCode::SessionExpired))
+            }
+            _ => self.check_session(core, session, from),
         };
         if session_check.is_ok() && matches!(body, ForwardedBody::Request(Request::CloseSession)) {
             self.sessions.close(session);
         }
-        self.propose(core, now, &PrepareRequest { session, cxid, body, auth, session_check }, db, out)
+        let request = PrepareRequest { session, cxid, body, auth, session_check, ephemeral_check };
+        self.propose(core, now, &request, db, out)
+    }
+
+    /// Whether a request of `session` that came by way of `from` may be ordered, and whether it may make ephemerals.
+    fn check_session(
+        &mut self,
+        core: &Core,
+        session: SessionId,
+        from: ServerId,
+    ) -> (Result<(), ErrorCode>, Result<(), ErrorCode>) {
+        let global = self.sessions.check(session, from);
+        if !core.locals.are_rule() || !self.sessions.is_unheard_of(session) {
+            return (global, global);
+        }
+        if core.locals.lives(session) {
+            return (Ok(()), Err(ErrorCode::EphemeralOnLocalSession));
+        }
+        // It may be a local session of another server; one of ours would be known.
+        let is_ours = session.server_byte() == core.my_id().0 as u8;
+        (if is_ours { global } else { Ok(()) }, global)
     }
 
     pub(super) fn propose(
@@ -93,16 +115,27 @@ impl Leader {
         out: &mut Effects,
     ) {
         let body = ForwardedBody::Request(Request::CloseSession);
-        let request = PrepareRequest { session, cxid: 0, body: &body, auth: &[], session_check: Ok(()) };
+        let (session_check, ephemeral_check) = (Ok(()), Ok(()));
+        let request = PrepareRequest { session, cxid: 0, body: &body, auth: &[], session_check, ephemeral_check };
         // Without zxids left the role ends at the next request of a client; the session's end can wait.
         let _ = self.propose(core, now, &request, db, out);
+    }
+
+    /// With local sessions, a request of one that is not known may be that of another server's local session, or one
+    /// that its server sent before it heard of the end: for so long the end is remembered.
+    fn forget_session(&mut self, core: &Core, now: Now, session: SessionId) {
+        self.sessions.forget(session);
+        if core.locals.are_rule() {
+            let until = now.micros + 2 * core.sync_limit_micros();
+            self.sessions.remember_end(now.micros, session, until);
+        }
     }
 
     pub(super) fn commit(&mut self, core: &mut Core, now: Now, committed: Vec<Proposal>, out: &mut Effects) {
         for proposal in committed {
             let zxid = proposal.zxid();
             if let TxnBody::CloseSession { .. } = proposal.txn.body {
-                self.sessions.forget(proposal.txn.session);
+                self.forget_session(core, now, proposal.txn.session);
             }
             assert_eq!(core.uncommitted.front().map(Proposal::zxid), Some(zxid), "a commit skipped a logged proposal");
             core.commit_first(out);

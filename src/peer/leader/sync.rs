@@ -255,11 +255,11 @@ impl Leader {
                 SyncWaiter::Client(conn, xid) => out.db.push(DbOp::SyncDone { conn, xid }),
                 SyncWaiter::Learner(link) => out.send(link, QuorumPacket::Sync { zxid: Zxid::ZERO }),
                 SyncWaiter::ClientRenewal(conn, session, timeout_ms) => {
-                    let valid = self.renew_by(now, session, timeout_ms, Some(core.my_id()));
+                    let valid = self.renew_by(core, now, session, timeout_ms, Some(core.my_id()), out);
                     self.answer_renewal(conn, session, valid, out);
                 }
                 SyncWaiter::LearnerRenewal(link, session, timeout_ms) => {
-                    let valid = self.renew_by(now, session, timeout_ms, self.server_of(link));
+                    let valid = self.renew_by(core, now, session, timeout_ms, self.server_of(link), out);
                     out.send(link, QuorumPacket::Revalidated { session, valid });
                 }
             }
@@ -276,7 +276,7 @@ impl Leader {
         timeout_ms: i32,
         out: &mut Effects,
     ) {
-        if self.renew_by(now, session, timeout_ms, Some(core.my_id())) {
+        if self.renew_by(core, now, session, timeout_ms, Some(core.my_id()), out) {
             self.answer_renewal(conn, session, true, out);
         } else {
             self.await_quorum(core, now, SyncWaiter::ClientRenewal(conn, session, timeout_ms), None, out);
@@ -293,7 +293,7 @@ impl Leader {
         timeout_ms: i32,
         out: &mut Effects,
     ) {
-        if self.renew_by(now, session, timeout_ms, self.server_of(link)) {
+        if self.renew_by(core, now, session, timeout_ms, self.server_of(link), out) {
             out.send(link, QuorumPacket::Revalidated { session, valid: true });
         } else {
             self.await_quorum(core, now, SyncWaiter::LearnerRenewal(link, session, timeout_ms), None, out);
@@ -301,12 +301,36 @@ impl Leader {
     }
 
     /// Moves the session to `server`, if it lives: what an older connection has asked for behind a sync is dropped.
-    fn renew_by(&mut self, now: Now, session: SessionId, timeout_ms: i32, server: Option<ServerId>) -> bool {
+    fn renew_by(
+        &mut self,
+        core: &Core,
+        now: Now,
+        session: SessionId,
+        timeout_ms: i32,
+        server: Option<ServerId>,
+        out: &mut Effects,
+    ) -> bool {
         let lives = server.is_some_and(|server| self.sessions.renew(now.micros, session, timeout_ms, server));
         if lives {
             self.syncs.forget_turns(session);
+            if server != Some(core.my_id()) {
+                out.db.push(DbOp::SessionMoved { session });
+            }
         }
         lives
+    }
+
+    /// A client of this server comes back to a session that only this server knows.
+    pub(in super::super) fn renew_local(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        timeout_ms: i32,
+        out: &mut Effects,
+    ) {
+        self.syncs.forget_turns(session);
+        let after = self.broadcast.last_proposed();
+        out.db.push(DbOp::OpenLocalSession { conn, session, timeout_ms, after });
     }
 
     fn server_of(&self, link: LinkId) -> Option<ServerId> {
