@@ -43,6 +43,7 @@ impl Host {
             max_session_timeout_ms: 2000,
             sessions: SessionRules::default(),
             snap_count: 8,
+            reaper: zabkit::peer::ReaperConfig::default(),
             seed: 7,
         };
         let (accepted_epoch, current_epoch) = (Epoch(0), Epoch(0));

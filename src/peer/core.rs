@@ -1,5 +1,6 @@
 //! What a server knows in every role: its configuration, its epochs, and how far its log and its tree have come.
 
+use super::ReaperConfig;
 use super::io::{DbOp, DiskOp, Effects, Generation, Loaded, Now, Proposal};
 use super::local_sessions::LocalSessions;
 use crate::records::{Epoch, ServerId, Zxid};
@@ -30,6 +31,8 @@ pub struct PeerConfig {
     pub sessions: SessionRules,
     /// `snapCount`: a snapshot is taken after about half of this to this many transactions.
     pub snap_count: u32,
+    /// When containers and TTL nodes are removed.
+    pub reaper: ReaperConfig,
     /// For the random part of `snap_count`.
     pub seed: u64,
 }
@@ -265,6 +268,7 @@ mod tests {
             max_session_timeout_ms: 2000,
             sessions: SessionRules::default(),
             snap_count: 20,
+            reaper: ReaperConfig::default(),
             seed: 7,
         };
         let boot = super::super::Boot {

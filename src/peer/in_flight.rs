@@ -7,10 +7,13 @@
 //! ZooKeeper: `ZooKeeperServer.outstandingChanges`, `ChangeRecord`.
 
 use super::Database;
-use crate::records::{Acl, DIGEST_VERSION, Owner, SessionId, StatPersisted, TxnDigest, Zxid};
+use crate::records::{Acl, DIGEST_VERSION, ErrorCode, Owner, SessionId, StatPersisted, TxnDigest, Zxid};
 use crate::tree::DataTree;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+
+/// Lines about quotas that are kept until the leader takes them.
+const EXCEEDED_MAX: usize = 8;
 
 /// The changes of proposals that are not applied yet, and the tree's digest after them. Leader only.
 ///
@@ -24,7 +27,8 @@ pub struct InFlight {
     undo: Vec<(Arc<str>, Option<ChangeRecord>)>,
     /// The tree's digest after everything in flight.
     digest: i64,
-    enforces_quota: bool,
+    /// Quotas whose limits a request went beyond, as lines of a log.
+    exceeded: Vec<String>,
     open_acl: Arc<[Acl]>,
 }
 
@@ -90,19 +94,30 @@ impl InFlight {
             made: VecDeque::new(),
             undo: Vec::new(),
             digest: db.tree().digest(),
-            enforces_quota: false,
+            exceeded: Vec::new(),
             open_acl: Arc::new([Acl::open()]),
         }
     }
 
-    /// Whether hard limits of quotas refuse writes. ZooKeeper: `enforceQuota`, off by default.
-    pub fn enforce_quota(&mut self, enforce: bool) {
-        self.enforces_quota = enforce;
+    /// Judges a change by the quota of its path. Asked of the committed tree, as ZooKeeper does: what is in flight does
+    /// not count. A limit that is passed is worth a line in the log, a hard one refuses.
+    pub(super) fn check_quota(
+        &mut self,
+        tree: &DataTree,
+        path: &str,
+        count_diff: i64,
+        bytes_diff: i64,
+    ) -> Result<(), ErrorCode> {
+        let Some(exceeded) = tree.exceeded_quota(path, count_diff, bytes_diff) else { return Ok(()) };
+        if self.exceeded.len() < EXCEEDED_MAX {
+            self.exceeded.push(exceeded.to_string());
+        }
+        if exceeded.is_hard { Err(ErrorCode::QuotaExceeded) } else { Ok(()) }
     }
 
-    /// Asked of the committed tree, as ZooKeeper does: what is in flight does not count.
-    pub(super) fn exceeds_quota(&self, tree: &DataTree, path: &str, count_diff: i64, bytes_diff: i64) -> bool {
-        self.enforces_quota && tree.exceeds_quota(path, count_diff, bytes_diff)
+    /// What quotas have had to say since the last call, at most [`EXCEEDED_MAX`] lines.
+    pub(super) fn take_exceeded(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.exceeded)
     }
 
     /// Forgets what the database has applied: everything up to `up_to`.

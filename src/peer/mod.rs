@@ -33,11 +33,12 @@ mod test_host;
 pub use self::core::{PeerConfig, SessionRules};
 pub use database::{Database, ServerStats};
 pub use in_flight::InFlight;
+pub use leader::ReaperConfig;
 pub use loader::{DirectoryLoader, SnapshotLoader};
 pub use outbox::{
     ConnInfo, ConnPhase, ConnStats, OUTPUT_BYTES_BUSY, OUTPUT_BYTES_MAX, Outbox, WAITING_BYTES_MAX, WAITING_MAX,
 };
 pub use prepare::PrepareRequest;
 pub use quorum_peer::{Boot, PeerStatus, QuorumPeer};
-pub use settings::Settings;
+pub use settings::{NodeSettings, Settings};
 pub use submit::Frame;

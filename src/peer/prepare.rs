@@ -12,10 +12,12 @@
 
 use super::Database;
 use super::in_flight::{Data, FutureNode, InFlight};
+use super::io::ServerMode;
+use super::settings::NodeSettings;
 use crate::records::{
-    Acl, CheckTxn, CreateContainerTxn, CreateRequest, CreateSessionTxn, CreateTtlTxn, CreateTxn, DeleteTxn, ErrorCode,
+    CheckTxn, CreateContainerTxn, CreateRequest, CreateSessionTxn, CreateTtlTxn, CreateTxn, DeleteTxn, ErrorCode,
     ErrorTxn, ForwardedBody, Id, MultiOp, MultiRequest, Owner, PathVersion, Request, RequestAcl, SessionId, SetAclTxn,
-    SetDataRequest, SetDataTxn, TTL_MS_MAX, TXN_BYTES_MAX, TxnBody, TxnDigest, Zxid, parent_and_name, perms,
+    SetDataRequest, SetDataTxn, TTL_MS_MAX, TXN_FRAME_LEN, TxnBody, TxnDigest, Zxid, parent_and_name, perms,
     validate_path,
 };
 use crate::tree::{DataTree, acl};
@@ -35,9 +37,6 @@ pub struct PrepareRequest<'a> {
     pub ephemeral_check: Result<(), ErrorCode>,
 }
 
-/// Bytes of a transaction's body at most. Its header and digest, and the lengths inside a multi, come on top.
-const BODY_BYTES_MAX: usize = TXN_BYTES_MAX - 1024;
-
 impl InFlight {
     /// Makes the transaction of `request`, to be proposed as `zxid` at `time_ms` (ms since 1970 UTC), and the digest
     /// that it carries. What it changes counts for every later request from now on.
@@ -50,10 +49,25 @@ impl InFlight {
     ) -> (TxnBody, Option<TxnDigest>) {
         let mark = self.begin(db.tree());
         let (&PrepareRequest { session, body, auth, session_check, ephemeral_check, .. }, tree) = (request, db.tree());
-        let mut step = Step { flight: self, tree, session, auth, session_check, ephemeral_check, zxid, time_ms };
+        let rules = &db.settings().nodes;
+        let is_standalone = db.serving().is_some_and(|serving| serving.mode == ServerMode::Standalone);
+        let mut step = Step {
+            flight: self,
+            tree,
+            rules,
+            is_standalone,
+            session,
+            auth,
+            session_check,
+            ephemeral_check,
+            zxid,
+            time_ms,
+        };
         let error = match step.prepare(body) {
-            Ok(body) if body_len(&body) <= BODY_BYTES_MAX => return (body, Some(self.digest())),
-            // A longer one could not be read back from a log.
+            Ok(body) if TXN_FRAME_LEN + body.encoded_len() <= rules.txn_bytes_max => {
+                return (body, Some(self.digest()));
+            }
+            // A longer one could not be read back, from a log or by a learner: nobody would come over it.
             Ok(_) => ErrorCode::BadArguments,
             Err(error) => error,
         };
@@ -75,6 +89,8 @@ pub(super) fn is_multi_well_formed(multi: &MultiRequest) -> bool {
         MultiOp::GetData(_) | MultiOp::GetChildren(_) => false,
     })
 }
+
+const CONFIG_PATH: &str = "/zookeeper/config";
 
 /// Which transaction a create becomes; the flags alone do not say.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,6 +118,8 @@ impl<'a> NewNode<'a> {
 struct Step<'a> {
     flight: &'a mut InFlight,
     tree: &'a DataTree,
+    rules: &'a NodeSettings,
+    is_standalone: bool,
     session: SessionId,
     auth: &'a [Id],
     session_check: Result<(), ErrorCode>,
@@ -132,14 +150,14 @@ impl Step<'_> {
                 Ok(TxnBody::CreateSession(CreateSessionTxn { timeout_ms: body.timeout_ms }))
             }
             Request::CloseSession => self.session_check.map(|()| self.close_session()),
-            Request::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
+            Request::Reconfig(_) => Err(self.refuse_reconfig()),
             // A lone check is never proposed (3.8.0 goes astray over one); everything else is no write.
             _ => Err(ErrorCode::Unimplemented),
         }
     }
 
     fn create(&mut self, kind: CreateKind, node: NewNode<'_>) -> Result<TxnBody, ErrorCode> {
-        check_mode(kind, node.flags)?;
+        check_mode(kind, node.flags, self.rules.extended_types)?;
         let (is_ephemeral, is_sequential) = (matches!(node.flags, 1 | 3), matches!(node.flags, 2 | 3 | 6));
         if is_ephemeral {
             self.ephemeral_check?
@@ -161,9 +179,7 @@ impl Step<'_> {
             return Err(ErrorCode::NoChildrenForEphemerals);
         }
         let bytes = node.data.as_ref().map_or(0, Vec::len) as i64;
-        if self.flight.exceeds_quota(self.tree, &path, 1, bytes) {
-            return Err(ErrorCode::QuotaExceeded);
-        }
+        self.check_quota(&path, 1, bytes)?;
         if parent.stat.cversion == i32::MAX && is_sequential {
             return Err(ErrorCode::BadArguments); // The counter stands still: the number would come again.
         }
@@ -229,9 +245,7 @@ impl Step<'_> {
         self.check_acl(&node, perms::WRITE)?;
         let len = |data: Option<&[u8]>| data.map_or(0, |data| data.len() as i64);
         let before = len(self.tree.get(path).and_then(|node| node.data()));
-        if self.flight.exceeds_quota(self.tree, path, 0, len(body.data.as_deref()) - before) {
-            return Err(ErrorCode::QuotaExceeded);
-        }
+        self.check_quota(path, 0, len(body.data.as_deref()) - before)?;
         let version = next_version(check_version(body.version, node.stat.version)?);
         node.stat.version = version;
         node.stat.mzxid = self.zxid;
@@ -317,13 +331,38 @@ impl Step<'_> {
             let parent = self.flight.node(self.tree, parent_path).expect("a node has a parent");
             self.take_child(parent_path, parent, path, &node);
         }
-        let mut len = 0;
+        let mut len = TXN_FRAME_LEN + 4;
         let fitting = paths.iter().take_while(|path| {
             len += 4 + path.len();
-            len <= BODY_BYTES_MAX / 2
+            len <= self.rules.txn_bytes_max
         });
         paths.truncate(fitting.count());
-        TxnBody::CloseSession { paths: Some(paths) }
+        TxnBody::CloseSession { paths: self.rules.close_session_lists.then_some(paths) }
+    }
+
+    /// The change itself is not there yet: who might make it is told so, the others what they would be told anyway.
+    fn refuse_reconfig(&self) -> ErrorCode {
+        let check_acl = || {
+            let config = self.existing(CONFIG_PATH)?;
+            self.check_acl(&config, perms::WRITE)
+        };
+        if !self.rules.reconfig {
+            return ErrorCode::ReconfigDisabled;
+        }
+        if let Err(error) = self.session_check {
+            return error;
+        }
+        if self.is_standalone {
+            return ErrorCode::Unimplemented;
+        }
+        check_acl().err().unwrap_or(ErrorCode::Unimplemented)
+    }
+
+    fn check_quota(&mut self, path: &str, count_diff: i64, bytes_diff: i64) -> Result<(), ErrorCode> {
+        if !self.rules.enforce_quota {
+            return Ok(());
+        }
+        self.flight.check_quota(self.tree, path, count_diff, bytes_diff)
     }
 
     fn existing(&self, path: &str) -> Result<FutureNode, ErrorCode> {
@@ -356,9 +395,12 @@ impl Step<'_> {
 }
 
 /// Flags 0 to 6 are the create modes; a TTL must be there exactly where mode and operation want one.
-fn check_mode(kind: CreateKind, flags: i32) -> Result<(), ErrorCode> {
+///
+/// Apache lets a createTTL without a TTL mode pass if its ttl is negative, and dies of applying it, at each start again.
+fn check_mode(kind: CreateKind, flags: i32, extended_types: bool) -> Result<(), ErrorCode> {
     let is_ttl_mode = match flags {
         0..=4 => false,
+        5 | 6 if !extended_types => return Err(ErrorCode::Unimplemented),
         5 | 6 => true,
         _ => return Err(ErrorCode::BadArguments),
     };
@@ -400,23 +442,5 @@ fn next_version(version: i32) -> i32 {
     match version.wrapping_add(1) {
         -1 => 0,
         next => next,
-    }
-}
-
-/// The encoded length of a body, in bytes, at most.
-fn body_len(body: &TxnBody) -> usize {
-    let data = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::len);
-    let acl = |acl: &[Acl]| acl.iter().map(|each| 12 + each.id.scheme.len() + each.id.id.len()).sum::<usize>();
-    32 + match body {
-        TxnBody::Create(body) | TxnBody::Create2(body) => body.path.len() + data(&body.data) + acl(&body.acl),
-        TxnBody::CreateTtl(body) => body.path.len() + data(&body.data) + acl(&body.acl),
-        TxnBody::CreateContainer(body) => body.path.len() + data(&body.data) + acl(&body.acl),
-        TxnBody::Delete(body) | TxnBody::DeleteContainer(body) => body.path.len(),
-        TxnBody::SetData(body) | TxnBody::Reconfig(body) => body.path.len() + data(&body.data),
-        TxnBody::SetAcl(body) => body.path.len() + acl(&body.acl),
-        TxnBody::Check(body) => body.path.len(),
-        TxnBody::CloseSession { paths } => paths.iter().flatten().map(|path| 4 + path.len()).sum(),
-        TxnBody::CreateSession(_) | TxnBody::Error(_) => 0,
-        TxnBody::Multi(subs) => subs.iter().map(body_len).sum(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::faults::Fault;
 use super::io::{ClientRequest, ConnId, DbOp, Generation, Loaded, Note, Now, Proposal, ServerMode, Serving};
+use super::settings::{NodeSettings, Settings};
 use super::{Database, InFlight, Outbox, PrepareRequest};
 use crate::jute::{Reader, Record};
 use crate::records::{
@@ -51,6 +52,8 @@ impl TestHost {
         let (tree, sessions) = (DataTree::new(), BTreeMap::new());
         let mut db = Database::new(Loaded { tree, sessions, last_zxid: Zxid::ZERO, recent: Vec::new() });
         db.faults.fault = fault;
+        let nodes = NodeSettings { extended_types: true, ..NodeSettings::default() };
+        db.set_settings(Settings { nodes, ..Settings::default() });
         let serving = Serving { generation: Generation(1), mode: ServerMode::Standalone, until_micros: 1_000_000 };
         let now = Now { micros: 0, wall_ms: 1 };
         db.perform(now, [DbOp::Serve(serving)], &mut Vec::new(), &mut Vec::new());

@@ -107,7 +107,11 @@ fn starting(
     Ok(move || {
         let config = match file {
             Some(path) => Config::from_file(&path),
-            None => Config::parse(&text),
+            // A zoo.cfg means what it means to Apache; keywords are ours.
+            None => Config::parse(&text).map(|mut config| {
+                config.nodes.extended_types.get_or_insert(true);
+                config
+            }),
         }
         .map_err(|error| start_error(&error))?;
         let server = Server::start(config, Listeners::default()).map_err(|error| start_error(&error))?;

@@ -122,6 +122,29 @@ impl TxnBody {
         })
     }
 
+    /// The bytes that this body takes in a transaction.
+    pub fn encoded_len(&self) -> usize {
+        let string = |text: &String| 4 + text.len();
+        let data = |data: &Option<Vec<u8>>| 4 + data.as_ref().map_or(0, Vec::len);
+        let acl =
+            |acl: &[Acl]| 4 + acl.iter().map(|each| 4 + string(&each.id.scheme) + string(&each.id.id)).sum::<usize>();
+        match self {
+            TxnBody::CreateSession(_) | TxnBody::Error(_) => 4,
+            TxnBody::CloseSession { paths: None } => 0,
+            TxnBody::CloseSession { paths: Some(paths) } => 4 + paths.iter().map(string).sum::<usize>(),
+            TxnBody::Create(body) | TxnBody::Create2(body) => {
+                string(&body.path) + data(&body.data) + acl(&body.acl) + 1 + 4
+            }
+            TxnBody::CreateTtl(body) => string(&body.path) + data(&body.data) + acl(&body.acl) + 4 + 8,
+            TxnBody::CreateContainer(body) => string(&body.path) + data(&body.data) + acl(&body.acl) + 4,
+            TxnBody::Delete(body) | TxnBody::DeleteContainer(body) => string(&body.path),
+            TxnBody::SetData(body) | TxnBody::Reconfig(body) => string(&body.path) + data(&body.data) + 4,
+            TxnBody::SetAcl(body) => string(&body.path) + acl(&body.acl) + 4,
+            TxnBody::Check(body) => string(&body.path) + 4,
+            TxnBody::Multi(subs) => 4 + subs.iter().map(|sub| 4 + 4 + sub.encoded_len()).sum::<usize>(),
+        }
+    }
+
     /// An operation of a multi: its type, and its body in a buffer of its own.
     fn read_sub(from: &mut Reader<'_>) -> Result<TxnBody, DecodeError> {
         let code = from.int()?;
@@ -182,6 +205,8 @@ fn read_close_session(from: &mut Reader<'_>) -> Result<Option<Vec<String>>, Deco
     }
 }
 
+/// Bytes of a [`TxnHeader`] and a [`TxnDigest`]: what a transaction takes beside its body.
+pub const TXN_FRAME_LEN: usize = 32 + DIGEST_LEN;
 /// Bytes of a [`TxnDigest`].
 const DIGEST_LEN: usize = 12;
 /// The digest version of 3.6 and later.

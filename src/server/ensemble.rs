@@ -12,7 +12,7 @@ use super::net_faults::{NetFaults, Slow};
 use super::server_addr::{HostPort, PeerType, ServerAddr};
 use super::status::Signal;
 use super::temporary::TemporaryDir;
-use super::{Config, Exit, LimitsConfig, Role, Server, SessionsConfig, StartError, Status, Whitelist};
+use super::{Config, Exit, LimitsConfig, NodesConfig, Role, Server, SessionsConfig, StartError, Status, Whitelist};
 use crate::records::{Epoch, ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -435,6 +435,7 @@ impl Ensemble {
             sync_limit: self.config.sync_limit,
             sessions: SessionsConfig { max_timeout_ms: Some(self.config.max_session_timeout_ms), ..Default::default() },
             limits: LimitsConfig { max_client_cnxns: 0, ..Default::default() },
+            nodes: NodesConfig { extended_types: Some(true), ..NodesConfig::default() },
             snap_count: self.config.snap_count,
             pre_alloc_kib: self.config.pre_alloc_kib,
             four_letter_words: Whitelist::All,

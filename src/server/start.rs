@@ -17,7 +17,7 @@ use super::shared::{Clock, Event, Metrics, Shared};
 use super::status::{Role, Signal, StatusCell};
 use super::{DISK_LIMIT, Server, connection};
 use crate::peer::io::DbOp;
-use crate::peer::{Boot, Database, PeerConfig, QuorumPeer, Settings};
+use crate::peer::{Boot, Database, NodeSettings, PeerConfig, QuorumPeer, Settings};
 use crate::records::Zxid;
 use crate::storage::{Storage, StorageConfig, StorageError};
 use crate::sync::RwLock;
@@ -134,6 +134,12 @@ fn say_settings(config: &Config) {
         0 => tracing::info!("Purge task is not scheduled."),
         n => tracing::info!("after each snapshot all but the newest {n} and the logs that they need are removed"),
     }
+    if config.nodes.emulate_353_ttl {
+        tracing::warn!("emulate353TTLNodes is not supported: TTL nodes of 3.5.3 are taken for ephemerals, and stay");
+    }
+    if config.nodes.reconfig {
+        tracing::warn!("reconfigEnabled: a reconfig is still refused, this version cannot change the list of servers");
+    }
     if !config.force_sync {
         tracing::warn!("forceSync=no: acknowledged writes may be lost when the machine fails");
     }
@@ -195,7 +201,17 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
 
 /// What the database reads of the configuration.
 fn database_settings(config: &Config) -> Settings {
-    Settings { super_digest: config.auth.super_digest.clone() }
+    let nodes = &config.nodes;
+    Settings {
+        nodes: NodeSettings {
+            extended_types: nodes.extended_types.unwrap_or(false),
+            enforce_quota: nodes.enforce_quota,
+            reconfig: nodes.reconfig,
+            close_session_lists: !nodes.close_session_without_list,
+            ..NodeSettings::default()
+        },
+        super_digest: config.auth.super_digest.clone(),
+    }
 }
 
 fn peer_config(config: &Config) -> PeerConfig {
@@ -211,6 +227,7 @@ fn peer_config(config: &Config) -> PeerConfig {
         max_session_timeout_ms: config.max_session_timeout_ms().min(i32::MAX as u32) as i32,
         sessions: config.sessions.rules(),
         snap_count: config.snap_count,
+        reaper: config.nodes.reaper,
         seed: RandomState::new().hash_one(std::process::id()),
     }
 }

@@ -141,6 +141,7 @@ fn draw_setup(rng: &mut Rng, ids: &[ServerId], planted: Option<Planted>) -> Serv
         max_session_timeout_ms: 20 * tick_ms as i32,
         sessions: SessionRules::default(),
         snap_count: *rng.pick(&[10, 60, 400]),
+        reaper: crate::peer::ReaperConfig::default(),
         seed: rng.next_u64(),
     };
     let mut storage = StorageConfig::new(DATA_DIR);

@@ -5,6 +5,7 @@ use crate::records::{
     CheckTxn, CreateContainerTxn, CreateSessionTxn, CreateTtlTxn, CreateTxn, DeleteTxn, ErrorTxn, Id, SetAclTxn,
     SetDataTxn, perms,
 };
+use crate::tree::Lifetimes;
 
 const SESSION: SessionId = SessionId(0x77);
 
@@ -240,13 +241,26 @@ fn containers_and_ttl_nodes_show_no_owner_and_are_reaped_when_empty() {
     assert_eq!(tree.get("/c").unwrap().stat().ephemeral_owner, 0);
     assert_eq!(tree.get("/c").unwrap().persisted().ephemeral_owner, CONTAINER_OWNER);
     assert_eq!(tree.get("/t").unwrap().owner(), Owner::Ttl { ttl_ms: 50 });
-    assert_eq!(tree.reapable(i64::MAX, 0), Vec::<String>::new(), "they have children");
+    let reapable = |tree: &DataTree, now_ms, never_used_ms| {
+        let mut all = tree.reapable(None, 9, &Lifetimes { now_ms, never_used_ms, with_ttl: true }).0;
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(reapable(&tree, i64::MAX, 0), Vec::<String>::new(), "they have children");
     apply(&mut tree, 6, &delete("/c/x"));
     apply(&mut tree, 7, &delete("/t/x"));
-    assert_eq!(tree.reapable(1053, 0), ["/c"], "the TTL counts from mtime, 1003, and is not over at 1053");
-    assert_eq!(tree.reapable(1054, 0), ["/c", "/t"]);
-    assert_eq!(tree.reapable(1052, 50), ["/c"]);
-    assert_eq!(tree.reapable(1053, 50), ["/c", "/new"], "never used, and older than 50 ms");
+    assert_eq!(reapable(&tree, 1053, 0), ["/c"], "the TTL counts from mtime, 1003, and is not over at 1053");
+    assert_eq!(reapable(&tree, 1054, 0), ["/c", "/t"]);
+    assert_eq!(reapable(&tree, 1052, 50), ["/c"]);
+    assert_eq!(reapable(&tree, 1053, 50), ["/c", "/new"], "never used, and older than 50 ms");
+    let lifetimes = Lifetimes { now_ms: 1053, never_used_ms: 50, with_ttl: false };
+    let (first, mark) = tree.reapable(None, 1, &lifetimes);
+    let (second, mark) = tree.reapable(mark, 1, &lifetimes);
+    let (third, end) = tree.reapable(mark, 1, &lifetimes);
+    let mut all = [first, second, third].concat();
+    all.sort_unstable();
+    assert_eq!(all, ["/c", "/new"], "one at a time, all of them are looked at; without extended types no TTL node");
+    assert!(mark.is_some() && end.is_none());
     apply(&mut tree, 8, &TxnBody::DeleteContainer(DeleteTxn { path: "/c".into() }));
     assert!(tree.get("/c").is_none());
     assert_eq!(apply(&mut tree, 9, &ttl("/bad", 0)), TxnResult::Error(ErrorCode::BadArguments));
@@ -298,7 +312,7 @@ fn usage_follows_the_deepest_quota_without_version_or_zxid() {
 }
 
 #[test]
-fn only_hard_limits_are_limits_and_reaching_one_is_allowed() {
+fn a_hard_limit_refuses_a_soft_one_is_told_and_reaching_either_is_allowed() {
     let limits = "/zookeeper/quota/a/zookeeper_limits";
     let mut tree = applied(
         1,
@@ -310,14 +324,25 @@ fn only_hard_limits_are_limits_and_reaching_one_is_allowed() {
             set(limits, b"count=1,bytes=1=;byteHardLimit=10;countHardLimit=2", 1),
         ],
     );
-    assert!(!tree.exceeds_quota("/a/b", 1, 6));
-    assert!(tree.exceeds_quota("/a/b", 1, 7));
-    assert!(tree.exceeds_quota("/a/b", 2, 0));
-    assert!(!tree.exceeds_quota("/b", 9, 99));
-    apply(&mut tree, 9, &set(limits, b"count=1,bytes=1", 2));
-    assert!(!tree.exceeds_quota("/a/b", 9, 99));
+    let exceeded = |tree: &DataTree, path, count, bytes| {
+        let exceeded = tree.exceeded_quota(path, count, bytes);
+        exceeded.map(|exceeded| (exceeded.is_hard, exceeded.to_string())).unwrap_or_default()
+    };
+    let none = (false, String::new());
+    assert_eq!(exceeded(&tree, "/a/b", 1, 6), none);
+    assert_eq!(exceeded(&tree, "/a/b", 0, -9), none);
+    let bytes = (true, "Quota exceeded: /a [current bytes=11, hardByteLimit=10]".to_owned());
+    assert_eq!(exceeded(&tree, "/a/b", 1, 7), bytes);
+    let count = (true, "Quota exceeded: /a [current count=3, hardCountLimit=2]".to_owned());
+    assert_eq!(exceeded(&tree, "/a/b", 2, 7), count, "the count comes first");
+    assert_eq!(exceeded(&tree, "/b", 9, 99), none);
+    apply(&mut tree, 9, &set(limits, b"count=1,bytes=10", 2));
+    let count = (false, "Quota exceeded: /a [current count=2, softCountLimit=1]".to_owned());
+    assert_eq!(exceeded(&tree, "/a/b", 1, 6), count);
+    let bytes = (false, "Quota exceeded: /a [current bytes=11, softByteLimit=10]".to_owned());
+    assert_eq!(exceeded(&tree, "/a/b", 0, 7), bytes);
     apply(&mut tree, 10, &delete("/zookeeper/quota/a/zookeeper_stats"));
-    assert!(!tree.exceeds_quota("/a/b", 9, 99));
+    assert_eq!(exceeded(&tree, "/a/b", 9, 99), none);
 }
 
 #[test]

@@ -59,8 +59,7 @@ impl DataTree {
         match self.nodes.owner(id) {
             Owner::Persistent => {}
             Owner::Ephemeral(session) => self.ephemerals.insert(session, id),
-            Owner::Container => _ = self.containers.insert(id),
-            Owner::Ttl { .. } => _ = self.ttls.insert(id),
+            Owner::Container | Owner::Ttl { .. } => _ = self.mortals.insert(id),
         }
     }
 
@@ -96,8 +95,7 @@ impl DataTree {
         match self.nodes.owner(id) {
             Owner::Persistent => {}
             Owner::Ephemeral(session) => self.ephemerals.remove(session, id),
-            Owner::Container => _ = self.containers.remove(&id),
-            Owner::Ttl { .. } => _ = self.ttls.remove(&id),
+            Owner::Container | Owner::Ttl { .. } => _ = self.mortals.remove(&id),
         }
         self.without_acl.remove(&id);
         let node = self.nodes.arena.get(id);

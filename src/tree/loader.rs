@@ -233,7 +233,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(tree.ephemerals(SessionId(0x77)).collect::<Vec<_>>(), ["/a/e"]);
-        assert_eq!(tree.reapable(0, 0), ["/c"]);
+        let lifetimes = crate::tree::Lifetimes { now_ms: 0, never_used_ms: 0, with_ttl: true };
+        assert_eq!(tree.reapable(None, 9, &lifetimes).0, ["/c"]);
         let usage = tree.get("/zookeeper/quota/a/zookeeper_stats").unwrap().data();
         assert_eq!(usage, Some(&b"count=2,bytes=2"[..]), "what the file says of it is not believed");
         assert!(tree.quotas.deepest("/a/b").is_some());

@@ -17,6 +17,7 @@ mod blocks;
 pub mod digest;
 mod edit;
 mod ephemerals;
+mod lifetimes;
 mod loader;
 mod node;
 mod nodes;
@@ -25,7 +26,9 @@ mod result;
 mod snapshot;
 mod watch;
 
+pub use lifetimes::{Lifetimes, ReapMark};
 pub use loader::{LoadError, TreeLoader};
+pub use quota::ExceededQuota;
 pub use result::{Change, ChangeKind, ResultBody, TxnResult};
 pub use snapshot::CursorId;
 pub use watch::{WatchCounts, WatchLists, WatchManager, WatchMode, WatchTable, WatcherId, WatcherType};
@@ -37,6 +40,7 @@ use nodes::Nodes;
 use quota::{Quotas, StatsTrack};
 use snapshot::Cursors;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The tree of znodes. ZooKeeper: `DataTree`.
@@ -47,8 +51,8 @@ pub struct DataTree {
     /// Bytes of all paths and data.
     data_size: u64,
     ephemerals: Ephemerals,
-    containers: BTreeSet<NodeId>,
-    ttls: BTreeSet<NodeId>,
+    /// Containers and TTL nodes.
+    mortals: BTreeSet<NodeId>,
     quotas: Quotas,
     /// Nodes of a snapshot without the ACL that they name; see [`DataTree::without_acl`].
     without_acl: BTreeSet<NodeId>,
@@ -86,8 +90,7 @@ impl DataTree {
             digest: 0,
             data_size: 1, // The root's path `/`.
             ephemerals: Ephemerals::default(),
-            containers: BTreeSet::new(),
-            ttls: BTreeSet::new(),
+            mortals: BTreeSet::new(),
             quotas: Quotas::default(),
             without_acl: BTreeSet::new(),
             cursors: Cursors::default(),
@@ -147,35 +150,40 @@ impl DataTree {
         Some(self.subtree(top).skip(1).count() as i32)
     }
 
-    /// The paths of containers and TTL nodes that may be removed at `now_ms`, sorted: without children, and a
-    /// container only if it had some. One that never had a child only if `never_used_ms` is not 0 and it is older.
-    pub fn reapable(&self, now_ms: i64, never_used_ms: i64) -> Vec<String> {
-        let is_reapable = |&id: &NodeId| {
-            let node = self.nodes.arena.get(id);
-            let age_ms = now_ms.saturating_sub(node.mtime);
-            node.first_child.is_none()
-                && match self.nodes.owner(id) {
-                    Owner::Container => node.created > 0 || (never_used_ms != 0 && age_ms > never_used_ms),
-                    Owner::Ttl { ttl_ms } => ttl_ms != 0 && age_ms > ttl_ms,
-                    Owner::Persistent | Owner::Ephemeral(_) => false,
-                }
-        };
-        self.sorted_paths(self.containers.iter().chain(&self.ttls).copied().filter(is_reapable))
+    /// Looks at the next `max` containers and TTL nodes behind `mark`, in no order that means anything: the paths of
+    /// those whose lifetime is over, and where to go on. `None`: these were the last.
+    pub fn reapable(
+        &self,
+        mark: Option<ReapMark>,
+        max: usize,
+        lifetimes: &Lifetimes,
+    ) -> (Vec<String>, Option<ReapMark>) {
+        let behind = mark.map_or(Bound::Unbounded, |ReapMark(id)| Bound::Excluded(id));
+        let mut left = self.mortals.range((behind, Bound::Unbounded));
+        let (mut found, mut last) = (Vec::new(), None);
+        for &id in left.by_ref().take(max) {
+            last = Some(ReapMark(id));
+            if lifetimes.are_over(&self.nodes.persisted(id), self.nodes.rare(id).child_count) {
+                found.push(self.nodes.arena.path(id));
+            }
+        }
+        (found, last.filter(|_| left.next().is_some()))
     }
 
-    /// Whether a change of `count_diff` znodes and `bytes_diff` bytes at `path` would exceed a hard limit of the
-    /// quota it is under. Limits are not enforced unless configured.
-    pub fn exceeds_quota(&self, path: &str, count_diff: i64, bytes_diff: i64) -> bool {
-        let Some(quota) = self.quotas.deepest(path) else {
-            return false;
-        };
+    /// The limit, if any, that a change of `count_diff` znodes and `bytes_diff` bytes at `path` would go beyond, of the
+    /// quota it is under; a hard one first. Where there is a hard limit the soft one does not count.
+    pub fn exceeded_quota(&self, path: &str, count_diff: i64, bytes_diff: i64) -> Option<ExceededQuota> {
+        let quota = self.quotas.deepest(path)?;
         let read = |path: String| self.get(&path).map(|node| StatsTrack::parse(node.data().unwrap_or_default()));
-        let (Some(limits), Some(usage)) = (read(quota::limits_path(quota)), read(quota::stats_path(quota))) else {
-            return false; // As in ZooKeeper: without its two nodes a quota limits nothing.
-        };
-        let exceeds = |limit: i64, used: i64, diff: i64| diff != 0 && limit > -1 && used.saturating_add(diff) > limit;
-        exceeds(limits.count_hard_limit(), usage.count(), count_diff)
-            || exceeds(limits.byte_hard_limit(), usage.bytes(), bytes_diff)
+        // As in ZooKeeper: without its two nodes a quota limits nothing.
+        let limits = read(quota::limits_path(quota))?;
+        let usage = read(quota::stats_path(quota))?;
+        let of_count = limits.count_limit().exceeded_by(quota, "count", usage.count(), count_diff);
+        if of_count.as_ref().is_some_and(|exceeded| exceeded.is_hard) {
+            return of_count;
+        }
+        let of_bytes = limits.bytes_limit().exceeded_by(quota, "bytes", usage.bytes(), bytes_diff);
+        if of_bytes.as_ref().is_some_and(|exceeded| exceeded.is_hard) { of_bytes } else { of_count.or(of_bytes) }
     }
 
     /// The paths of znodes that were loaded from a snapshot which lacks their ACL, sorted. Replaying the log mends

@@ -61,6 +61,48 @@ pub(super) struct StatsTrack {
     values: BTreeMap<String, i64>,
 }
 
+/// One limit of a quota; -1 and less is none.
+pub(super) struct Limit {
+    value: i64,
+    is_hard: bool,
+}
+
+impl Limit {
+    fn of(hard: i64, soft: i64) -> Limit {
+        let is_hard = hard > -1;
+        Limit { value: if is_hard { hard } else { soft }, is_hard }
+    }
+
+    /// Whether `used` and `diff` more of `what` are too much. Nothing more is never too much; reaching the limit is not.
+    pub fn exceeded_by(&self, path: &str, what: &'static str, used: i64, diff: i64) -> Option<ExceededQuota> {
+        let (limit, would_be) = (self.value, used.saturating_add(diff));
+        let exceeded = ExceededQuota { path: path.into(), what, would_be, limit, is_hard: self.is_hard };
+        (diff != 0 && limit > -1 && would_be > limit).then_some(exceeded)
+    }
+}
+
+/// A limit that a change would go beyond. As text: what Apache's log says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExceededQuota {
+    /// Whose quota it is.
+    path: String,
+    /// `count` or `bytes`.
+    what: &'static str,
+    would_be: i64,
+    limit: i64,
+    /// A change beyond it is refused.
+    pub is_hard: bool,
+}
+
+impl fmt::Display for ExceededQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ExceededQuota { path, what, would_be, limit, is_hard } = self;
+        let hardness = if *is_hard { "hard" } else { "soft" };
+        let name = if *what == COUNT { "CountLimit" } else { "ByteLimit" };
+        write!(f, "Quota exceeded: {path} [current {what}={would_be}, {hardness}{name}={limit}]")
+    }
+}
+
 const COUNT: &str = "count";
 const BYTES: &str = "bytes";
 
@@ -85,12 +127,13 @@ impl StatsTrack {
         self.values.get(key).copied().unwrap_or(-1)
     }
 
-    pub fn count_hard_limit(&self) -> i64 {
-        self.get("countHardLimit")
+    /// What limits the count: the hard limit if there is one, else the soft one.
+    pub fn count_limit(&self) -> Limit {
+        Limit::of(self.get("countHardLimit"), self.count())
     }
 
-    pub fn byte_hard_limit(&self) -> i64 {
-        self.get("byteHardLimit")
+    pub fn bytes_limit(&self) -> Limit {
+        Limit::of(self.get("byteHardLimit"), self.bytes())
     }
 
     pub fn count(&self) -> i64 {
@@ -130,7 +173,7 @@ mod tests {
     fn texts_are_read_and_written_as_zookeeper_does() {
         let text = "count=-1,bytes=-1=;byteHardLimit=10;countHardLimit=3";
         let track = StatsTrack::parse(text.as_bytes());
-        assert_eq!((track.count_hard_limit(), track.byte_hard_limit(), track.count()), (3, 10, -1));
+        assert_eq!((track.count_limit().value, track.bytes_limit().value, track.count()), (3, 10, -1));
         assert_eq!(track.to_string(), text);
         assert_eq!(StatsTrack::parse(b"count=2,bytes=10").plus(1, 5).to_string(), "count=3,bytes=15");
         assert_eq!(StatsTrack::parse(b"count=,,;bytes").to_string(), "count=-1,bytes=-1");

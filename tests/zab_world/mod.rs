@@ -172,6 +172,7 @@ impl World {
             max_session_timeout_ms: 2000,
             sessions: self.rules,
             snap_count: 1000,
+            reaper: zabkit::peer::ReaperConfig::default(),
             seed: id.0 as u64,
         };
         let server = Server { peer: QuorumPeer::new(config, boot), db: Database::new(loaded), disk: VecDeque::new() };

@@ -93,6 +93,9 @@ impl Leader {
         }
         let zxid = self.broadcast.last_proposed().successor();
         let (body, digest) = in_flight.prepare(db, request, zxid, now.wall_ms);
+        if db.settings().nodes.enforce_quota {
+            self.quota_log.say(now, in_flight.take_exceeded(), out);
+        }
         let &PrepareRequest { session, cxid, .. } = request;
         let proposal = Proposal::new(Txn { session, cxid, zxid, time_ms: now.wall_ms, body, digest });
         self.broadcast.propose(proposal.clone());

@@ -7,8 +7,12 @@
 
 mod broadcast;
 mod discovery;
+mod quota_log;
+mod reaper;
 mod sync;
 mod synchronization;
+
+pub use reaper::ReaperConfig;
 
 use super::Database;
 use super::core::{Core, Leave};
@@ -17,6 +21,8 @@ use super::io::{DbOp, Effects, Input, LinkId, LinkOp, Note, Now};
 use super::sessions::SessionTracker;
 use crate::records::{Epoch, QuorumPacket, ServerId, Zxid};
 use crate::zab::Broadcast;
+use quota_log::QuotaLog;
+use reaper::Reaper;
 use std::collections::{BTreeMap, VecDeque};
 use sync::{Arrived, Syncs};
 
@@ -102,6 +108,8 @@ pub struct Leader {
     in_flight: Option<InFlight>,
     sessions: SessionTracker,
     syncs: Syncs,
+    reaper: Reaper,
+    quota_log: QuotaLog,
     /// The oldest proposal that is not on our own disk, and since when it has been the oldest.
     unflushed: Option<(Zxid, u64)>,
     next_ping: u64,
@@ -125,6 +133,8 @@ impl Leader {
             in_flight: None,
             sessions: SessionTracker::new(core.config.tick_ms),
             syncs: Syncs::default(),
+            reaper: Reaper::new(core.config.reaper, now),
+            quota_log: QuotaLog::default(),
             unflushed: None,
             next_ping: now.micros + core.tick_micros() / 2,
             last_step: now.micros,
@@ -169,8 +179,9 @@ impl Leader {
         let mut at = self.next_ping;
         if !self.is_established() {
             at = at.min(self.deadline(core));
-        } else if let Some(expiry) = self.sessions.next_expiry() {
-            at = at.min(expiry);
+        } else {
+            let expiry = self.sessions.next_expiry();
+            at = expiry.into_iter().chain(self.reaper.next_wakeup()).fold(at, u64::min);
         }
         at
     }
@@ -339,6 +350,7 @@ impl Leader {
         }
         if self.is_established() {
             self.expire_sessions(core, now, db, out);
+            self.reap(core, now, db, out)?;
         }
         Ok(())
     }

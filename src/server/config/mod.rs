@@ -218,6 +218,12 @@ impl Config {
         let Some(id) = self.my_id else {
             return Ok(());
         };
+        if self.nodes.extended_types == Some(true) && id.0 > nodes::EXTENDED_SERVER_ID_MAX {
+            let max = nodes::EXTENDED_SERVER_ID_MAX;
+            return refuse(format!(
+                "extendedTypesEnabled is true but Server ID is too large. Cannot be larger than {max}"
+            ));
+        }
         if !self.servers.contains_key(&id) {
             return refuse(format!("My id {id} not in the peer list: add server.{id}=... or correct myid"));
         }
