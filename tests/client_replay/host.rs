@@ -1,10 +1,11 @@
 //! A standalone server without sockets, disk or clock: requests are prepared and committed at once.
 
+use super::replay::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zabkit::jute::Record;
 use zabkit::peer::io::{ClientRequest, ConnId, DbOp, Generation, Loaded, Now, Proposal, ServerMode, Serving};
-use zabkit::peer::{ConnPhase, Database, InFlight, Outbox, PrepareRequest, Settings};
+use zabkit::peer::{ConnPhase, Database, InFlight, NodeSettings, Outbox, PrepareRequest, Settings};
 use zabkit::records::{
     ConnectRequest, CreateSessionRequest, ErrorCode, ForwardedBody, Id, JUTE_MAX_BUFFER, Request, SessionId, Txn, Zxid,
     session_password,
@@ -37,9 +38,9 @@ impl Host {
             Loaded { tree: DataTree::new(), sessions: BTreeMap::new(), last_zxid: Zxid::ZERO, recent: Vec::new() };
         let mut db = Database::new(loaded);
         let super_digest = Some(zabkit::tree::acl::digest_id("super:secret"));
-        db.set_settings(Settings { super_digest });
-        let mut in_flight = InFlight::new(&db);
-        in_flight.enforce_quota(true);
+        let nodes = NodeSettings { extended_types: true, enforce_quota: true, ..NodeSettings::default() };
+        db.set_settings(Settings { super_digest, nodes, ..Settings::default() });
+        let in_flight = InFlight::new(&db);
         let mut host = Host {
             db,
             in_flight,
@@ -57,10 +58,6 @@ impl Host {
             until_micros: u64::MAX,
         }));
         host
-    }
-
-    pub fn has(&self, name: &str) -> bool {
-        self.conns.contains_key(name)
     }
 
     pub fn open(&mut self, name: &str) {
@@ -108,7 +105,7 @@ impl Host {
     }
 
     /// Lets time pass: sessions expire.
-    pub fn pass(&mut self, ms: u64) {
+    pub fn let_pass(&mut self, ms: u64) {
         self.now_ms += ms;
         while let Some((&session, _)) = self.deadlines.iter().find(|(_, deadline)| **deadline <= self.now_ms) {
             self.write(session, 0, &ForwardedBody::Request(Request::CloseSession), &[]);
@@ -185,6 +182,40 @@ impl Host {
         let mut notes = Vec::new();
         self.db.perform(self.now(), [op], &mut self.dirty, &mut notes);
         assert!(notes.is_empty(), "{notes:?}");
+    }
+}
+
+impl World for Host {
+    fn has(&self, name: &str) -> bool {
+        self.conns.contains_key(name)
+    }
+
+    fn open(&mut self, name: &str) {
+        Host::open(self, name);
+    }
+
+    fn send(&mut self, name: &str, bytes: &[u8]) {
+        Host::send(self, name, bytes);
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.let_pass(ms);
+    }
+
+    fn take(&mut self, _: &BTreeMap<String, usize>, _: &BTreeSet<String>) -> BTreeMap<String, Vec<Vec<u8>>> {
+        self.take_frames()
+    }
+
+    fn last_zxid(&self) -> Option<i64> {
+        Some(self.last_zxid.0)
+    }
+
+    fn closed(&self) -> BTreeSet<String> {
+        Host::closed(self)
+    }
+
+    fn finish(&mut self) -> BTreeMap<String, Vec<Vec<u8>>> {
+        self.take_frames()
     }
 }
 

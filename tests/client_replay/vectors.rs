@@ -42,6 +42,17 @@ pub struct Expected {
     pub decoded: serde_json::Value,
 }
 
+impl Expected {
+    /// Whether it has the header of a reply; a connect response has none.
+    pub fn is_reply(&self) -> bool {
+        self.decoded.get("kind").is_none_or(|kind| kind != "connect_response")
+    }
+
+    pub fn is_event(&self) -> bool {
+        self.is_reply() && self.frame.get(4..8) == Some(&[0xff; 4])
+    }
+}
+
 #[derive(Deserialize)]
 pub struct Field {
     pub offset: usize,
@@ -55,10 +66,6 @@ impl Field {
     pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.length
     }
-}
-
-pub fn field_bytes<'a>(frame: &'a [u8], field: &Field) -> Option<&'a [u8]> {
-    frame.get(field.range())
 }
 
 /// All scenarios, by name.
