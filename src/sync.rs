@@ -32,3 +32,23 @@ pub fn write<T>(rwlock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 pub fn get_mut<T>(mutex: &mut Mutex<T>) -> &mut T {
     mutex.get_mut().expect(POISONED)
 }
+
+/// A number that threads change without a lock, and on which nothing but "how much" hangs: std's atomic also under loom,
+/// which has nothing to interleave here.
+#[derive(Debug, Default)]
+pub struct Figure(std::sync::atomic::AtomicUsize);
+
+impl Figure {
+    pub fn get(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Part of the number has changed from `before` to `after`.
+    pub fn change(&self, before: usize, after: usize) {
+        if after >= before {
+            self.0.fetch_add(after - before, std::sync::atomic::Ordering::Relaxed);
+        } else {
+            self.0.fetch_sub(before - after, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}

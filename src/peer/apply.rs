@@ -87,6 +87,7 @@ impl Database {
                 self.answer_write(now, outbox.conn(), &mut state, txn, result);
             }
         }
+        state.settle(&self.load);
         if state.announce() {
             dirty.push(outbox.clone());
         }
@@ -131,6 +132,7 @@ impl Database {
             state.reply(header, since_micros, now.micros, |out| path.write(out));
         }
         self.answer_parked(conn, &mut state, now);
+        state.settle(&self.load);
         if state.announce() {
             dirty.push(outbox.clone());
         }

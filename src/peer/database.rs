@@ -8,6 +8,7 @@
 //! ZooKeeper: `ZKDatabase`, `FinalRequestProcessor`, `ServerCnxnFactory`.
 
 use super::io::{ConnId, DbOp, Loaded, Note, Now, ServerMode, Serving};
+use super::limits::{Load, Share};
 use super::outbox::{ConnInfo, ConnPhase, ConnStats, Outbox, OutboxState};
 use super::settings::Settings;
 use crate::jute::Record;
@@ -32,6 +33,8 @@ pub struct Database {
     installs: u64,
     pub(super) conns: Mutex<Conns>,
     touched: Mutex<Touched>,
+    /// Requests without an answer.
+    pub(super) load: Load,
     #[cfg(any(test, loom))]
     pub(super) faults: super::faults::Faults,
 }
@@ -88,6 +91,7 @@ impl Database {
             installs: 0,
             conns: Mutex::new(Conns::default()),
             touched: Mutex::new(Touched::default()),
+            load: Load::default(),
             #[cfg(any(test, loom))]
             faults: super::faults::Faults::default(),
         }
@@ -207,6 +211,7 @@ impl Database {
         let Some(outbox) = conns.all.remove(&conn) else { return };
         let mut state = outbox.lock();
         state.close();
+        state.settle(&self.load);
         conns.ended.add(&state.stats);
         if conns.by_session.get(&state.session).is_some_and(|bound| bound.conn() == conn) {
             conns.by_session.remove(&state.session);
@@ -231,6 +236,11 @@ impl Database {
             None => state.close(),
         }
         request
+    }
+
+    /// Whether a large request of `len` bytes, which is still coming, will be taken.
+    pub fn has_room_for_large(&self, len: usize) -> bool {
+        self.load.of_others(Share::default()).large_bytes + len <= self.settings.requests.large_bytes_max
     }
 
     /// The sessions of the ensemble of which something was heard since the last call, with their timeouts in ms.

@@ -2,7 +2,7 @@
 
 use super::io::{ConnId, DbOp, Note, Proposal};
 use super::test_host::{Sent, TestHost, create, create_with, frame, get, sent, set};
-use super::{ConnPhase, OUTPUT_BYTES_MAX, Outbox, WAITING_MAX};
+use super::{ConnPhase, OUTPUT_BYTES_MAX, Outbox, RequestLimits, Settings, TURN_FRAMES_MAX, WAITING_MAX};
 use crate::jute::{Reader, Record};
 use crate::records::{
     AuthRequest, ConnectRequest, ConnectResponse, DataStat, ForwardedBody, PathOnly, Request, RequestHeader, SessionId,
@@ -293,17 +293,26 @@ fn no_request_is_taken_from_a_connection_with_too_many_without_an_answer() {
     let host = TestHost::new();
     let outbox = host.connect(1);
     let one = frame(1, &create("/n", 0));
-    let frames = vec![one.as_slice(); WAITING_MAX + 5];
+    let frames = vec![one.as_slice(); TURN_FRAMES_MAX];
     let db = read(&host.db);
     let mut forward = Vec::new();
-    assert_eq!(db.submit(&outbox, &frames, host.now(), &mut forward), WAITING_MAX);
-    assert_eq!((forward.len(), db.stats().outstanding), (WAITING_MAX, WAITING_MAX));
+    let mut taken = 0;
+    while let frames @ 1.. = db.submit(&outbox, &frames, host.now(), &mut forward) {
+        taken += frames;
+    }
+    assert_eq!((taken, forward.len(), db.stats().outstanding), (WAITING_MAX, WAITING_MAX, WAITING_MAX));
     let big = frame(1, &create_with("/n", &vec![0; 1_000_000], 0));
     let outbox = {
         drop(db);
         host.connect(2)
     };
-    assert_eq!(read(&host.db).submit(&outbox, &[big.as_slice(); 20], host.now(), &mut forward), 5, "4 MiB and one");
+    write(&host.db).set_settings(Settings {
+        requests: RequestLimits { outstanding_max: 2000, ..RequestLimits::default() },
+        ..Settings::default()
+    });
+    let db = read(&host.db);
+    let turns = (0..20).take_while(|_| db.submit(&outbox, &[big.as_slice(); 20], host.now(), &mut forward) == 1);
+    assert_eq!(turns.count(), 5, "4 MiB and one");
 }
 
 #[test]
@@ -312,8 +321,11 @@ fn a_client_that_does_not_read_its_answers_is_disconnected_not_robbed_of_one() {
     let outbox = host.connect(1);
     host.ask(&outbox, 1, create_with("/big", &vec![0; 1_000_000], 0));
     let read_big = frame(3, &get("/big", false));
-    let taken = read(&host.db).submit(&outbox, &[read_big.as_slice(); 50], host.now(), &mut Vec::new());
-    assert_eq!(taken, 2, "beyond 1 MiB the others wait");
+    let db = read(&host.db);
+    let turns =
+        (0..50).take_while(|_| db.submit(&outbox, &[read_big.as_slice(); 50], host.now(), &mut Vec::new()) == 1);
+    assert_eq!(turns.count(), 2, "beyond 1 MiB the others wait");
+    drop(db);
     // Parked reads cannot wait: their moment is now.
     let outbox = host.connect(2);
     let mut batch = vec![frame(2, &create("/n", 0))];

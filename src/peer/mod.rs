@@ -12,6 +12,9 @@ mod follower;
 mod in_flight;
 pub mod io;
 mod leader;
+mod limits;
+#[cfg(all(test, not(loom)))]
+mod limits_tests;
 mod loader;
 mod local_sessions;
 #[cfg(all(test, loom))]
@@ -34,9 +37,11 @@ pub use self::core::{PeerConfig, SessionRules};
 pub use database::{Database, ServerStats};
 pub use in_flight::InFlight;
 pub use leader::ReaperConfig;
+pub use limits::{RequestLimits, Rest, TURN_FRAMES_MAX, TURN_OUTPUT_MAX, Taken};
 pub use loader::{DirectoryLoader, SnapshotLoader};
 pub use outbox::{
-    ConnInfo, ConnPhase, ConnStats, OUTPUT_BYTES_BUSY, OUTPUT_BYTES_MAX, Outbox, WAITING_BYTES_MAX, WAITING_MAX,
+    ConnEnd, ConnInfo, ConnPhase, ConnStats, OUTPUT_BYTES_BUSY, OUTPUT_BYTES_MAX, Outbox, WAITING_BYTES_MAX,
+    WAITING_MAX,
 };
 pub use prepare::PrepareRequest;
 pub use quorum_peer::{Boot, PeerStatus, QuorumPeer};

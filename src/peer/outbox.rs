@@ -5,6 +5,7 @@
 //! of the watches: `database > outbox > watches`.
 
 use super::io::ConnId;
+use super::limits::{Load, Share};
 use crate::jute::{Record, write_string};
 use crate::records::{
     ConnectResponse, ErrorCode, EventType, Id, NOTIFICATION_XID, ReplyHeader, Request, SYNC_CONNECTED, SessionId, Zxid,
@@ -64,11 +65,30 @@ pub(super) struct OutboxState {
     waiting: VecDeque<Waiting>,
     /// The frames of `waiting`.
     waiting_bytes: usize,
+    /// Those of them that are large requests.
+    waiting_large: usize,
+    /// Requests in `waiting` with an xid above 0: what a client has asked, not its library.
+    waiting_asked: usize,
+    /// What of `waiting` is in the server's [`Load`].
+    pub counted: Share,
+    /// Why this server has ended the connection, if the client is to blame.
+    end: Option<ConnEnd>,
     /// Who the client is. Writes carry the list as it was when they were read.
     pub auth: Arc<[Id]>,
     /// The host knows already that there is something to send.
     is_announced: bool,
     pub stats: ConnStats,
+}
+
+/// What a client did that ends its connection; the host says so in its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnEnd {
+    /// It does not read: more than [`OUTPUT_BYTES_MAX`] wait for it.
+    DoesNotRead,
+    /// `largeRequestMaxBytes`
+    LargeRequests,
+    /// Its requests have waited longer than its session's timeout.
+    Stale,
 }
 
 /// A request that waits for its turn.
@@ -79,6 +99,8 @@ pub(super) struct Waiting {
     pub since_micros: u64,
     /// Bytes of its frame.
     pub len: usize,
+    /// Counted as a large request.
+    pub is_large: bool,
     pub what: What,
 }
 
@@ -104,6 +126,8 @@ pub(super) enum What {
     NotReadOnly,
     /// The session, which only this server knew, has ended: the answer to closeSession, and the end.
     End,
+    /// It waited too long before it was taken, and is not done.
+    Throttled,
 }
 
 /// What is told of a connection by `cons` and `stat`.
@@ -178,6 +202,10 @@ impl Outbox {
             answers_after: Zxid::NONE,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            waiting_large: 0,
+            waiting_asked: 0,
+            counted: Share::default(),
+            end: None,
             auth: Arc::new([Id::new("ip", &peer_ip.to_canonical().to_string())]),
             is_announced: false,
             stats: ConnStats::default(),
@@ -214,6 +242,11 @@ impl Outbox {
         self.lock().phase
     }
 
+    /// Why this server has ended the connection, if the client is to blame.
+    pub fn end(&self) -> Option<ConnEnd> {
+        self.lock().end
+    }
+
     /// The session and its timeout in ms, of an open connection.
     pub fn session(&self) -> Option<(SessionId, i32)> {
         let state = self.lock();
@@ -238,6 +271,11 @@ impl Outbox {
         self.lock().stats = ConnStats::default();
     }
 
+    /// Ends the connection because of what the client did.
+    pub fn end_for(&self, reason: ConnEnd) {
+        self.lock().end_for(reason);
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, OutboxState> {
         lock(&self.state)
     }
@@ -260,6 +298,8 @@ impl OutboxState {
     pub fn pop_waiting(&mut self) -> Option<Waiting> {
         let first = self.waiting.pop_front()?;
         self.waiting_bytes -= first.len;
+        self.waiting_large -= if first.is_large { first.len } else { 0 };
+        self.waiting_asked -= usize::from(first.xid > 0);
         Some(first)
     }
 
@@ -276,7 +316,36 @@ impl OutboxState {
     /// Puts a request behind all others.
     pub fn push_waiting(&mut self, request: Waiting) {
         self.waiting_bytes += request.len;
+        self.waiting_large += if request.is_large { request.len } else { 0 };
+        self.waiting_asked += usize::from(request.xid > 0);
         self.waiting.push_back(request);
+    }
+
+    /// Whether the client has asked for something and waits for the answer.
+    pub fn waits_for_an_answer(&self) -> bool {
+        self.waiting_asked > 0
+    }
+
+    /// What waits here, as the server's [`Load`] counts it.
+    pub fn share(&self) -> Share {
+        Share { requests: self.waiting.len(), bytes: self.waiting_bytes, large_bytes: self.waiting_large }
+    }
+
+    /// Brings the server's figures up to date with what waits here.
+    pub fn settle(&mut self, load: &Load) {
+        let now = self.share();
+        load.replace(&mut self.counted, now);
+    }
+
+    /// Bytes that are to be sent.
+    pub fn output_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Ends the connection because of what the client did.
+    pub fn end_for(&mut self, reason: ConnEnd) {
+        self.end.get_or_insert(reason);
+        self.close();
     }
 
     /// Whether the host is still to be told that there is something to do here; it counts as told from now on.
@@ -291,7 +360,7 @@ impl OutboxState {
         }
         if self.bytes.len() > OUTPUT_BYTES_MAX {
             self.bytes = Vec::new();
-            return self.close();
+            return self.end_for(ConnEnd::DoesNotRead);
         }
         write_frame(&mut self.bytes, write);
         self.stats.sent += 1;
@@ -367,7 +436,7 @@ impl OutboxState {
     /// Ends the connection after what is in it; what waits is dropped, without an answer.
     pub fn close(&mut self) {
         self.phase = ConnPhase::Closing;
-        self.waiting.clear();
-        self.waiting_bytes = 0;
+        self.waiting = VecDeque::new();
+        (self.waiting_bytes, self.waiting_large, self.waiting_asked) = (0, 0, 0);
     }
 }

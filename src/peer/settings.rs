@@ -1,5 +1,6 @@
 //! What an operator sets and the database reads: plain data, the same from a server's start to its end.
 
+use super::limits::RequestLimits;
 use crate::records::TXN_BYTES_MAX;
 
 /// Rules of one server; the default is Apache's.
@@ -9,6 +10,8 @@ pub struct Settings {
     /// Whoever authenticates to this id of scheme `digest` passes every check. ZooKeeper:
     /// `DigestAuthenticationProvider.superDigest`.
     pub super_digest: Option<String>,
+    /// What clients may have at a time.
+    pub requests: RequestLimits,
 }
 
 /// Which znodes there may be, and how large a transaction.

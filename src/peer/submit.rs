@@ -9,8 +9,9 @@
 use super::Database;
 use super::auth::Verdict;
 use super::io::{ClientRequest, Now};
+use super::limits::{Rest, Taken, Turn};
 use super::local_sessions::is_ephemeral;
-use super::outbox::{ConnPhase, Outbox, OutboxState, Waiting, What};
+use super::outbox::{ConnEnd, ConnPhase, Outbox, OutboxState, Waiting, What};
 use super::prepare::is_multi_well_formed;
 use crate::jute::{DecodeError, Reader, Record};
 use crate::records::{ErrorCode, ForwardedBody, MultiOp, PathOnly, ReplyHeader, Request, RequestHeader, Zxid, op};
@@ -30,19 +31,43 @@ impl Database {
         now: Now,
         forward: &mut Vec<ClientRequest>,
     ) -> usize {
+        self.offer(outbox, frames, 0, now, forward).frames
+    }
+
+    /// As [`submit`](Database::submit), for frames that have waited for `waited_micros` since they were first offered;
+    /// tells besides what is to be done with those that were not taken.
+    pub fn offer(
+        &self,
+        outbox: &Arc<Outbox>,
+        frames: &[Frame<'_>],
+        waited_micros: u64,
+        now: Now,
+        forward: &mut Vec<ClientRequest>,
+    ) -> Taken {
         let mut state = outbox.lock();
         if state.phase == ConnPhase::Open {
             self.touch(&state);
         }
-        for (taken, frame) in frames.iter().enumerate() {
-            match state.phase {
-                ConnPhase::Connecting => return taken,
-                ConnPhase::Open if state.is_busy() => return taken,
-                ConnPhase::Open => self.submit_frame(outbox, &mut state, frame, now, forward),
-                ConnPhase::Closing => return frames.len(), // Nobody will hear an answer.
-            }
+        let limits = &self.settings.requests;
+        if limits.ends_stale && waited_micros > u64::from(state.timeout_ms.unsigned_abs()) * 1000 {
+            state.end_for(ConnEnd::Stale);
         }
-        frames.len()
+        let mut turn = Turn::new(limits, &self.load, &state, waited_micros);
+        let mut taken = Taken { frames: frames.len(), rest: Rest::Nothing };
+        for (before, frame) in frames.iter().enumerate() {
+            let stop = match state.phase {
+                ConnPhase::Connecting => Some(Rest::Answers),
+                ConnPhase::Open => turn.stops(&state),
+                ConnPhase::Closing => break, // Nobody will hear an answer.
+            };
+            if let Some(rest) = stop {
+                taken = Taken { frames: before, rest };
+                break;
+            }
+            self.submit_frame(outbox, &mut state, frame, &mut turn, now, forward);
+        }
+        state.settle(&self.load);
+        taken
     }
 
     fn submit_frame(
@@ -50,6 +75,7 @@ impl Database {
         outbox: &Outbox,
         state: &mut OutboxState,
         frame: Frame<'_>,
+        turn: &mut Turn<'_>,
         now: Now,
         forward: &mut Vec<ClientRequest>,
     ) {
@@ -58,11 +84,20 @@ impl Database {
         let Ok(RequestHeader { xid, op }) = RequestHeader::read(&mut body) else {
             return state.close();
         };
+        turn.count(op, frame.len());
+        if turn.is_too_large(state, frame.len()) {
+            return state.end_for(ConnEnd::LargeRequests);
+        }
         if matches!(op, op::AUTH | op::SASL) {
             return self.authenticate(state, xid, Request::read(op, &mut body), now);
         }
-        let decoded =
-            if self.is_read_only() && is_refused_read_only(op) { Decoded::NotReadOnly } else { decode(op, &mut body) };
+        let decoded = if turn.is_late && !matches!(op, op::PING | op::CLOSE_SESSION) {
+            Decoded::Throttled
+        } else if self.is_read_only() && is_refused_read_only(op) {
+            Decoded::NotReadOnly
+        } else {
+            decode(op, &mut body)
+        };
         if state.is_moved && !matches!(decoded, Decoded::Write(_)) {
             return state.close(); // The leader refuses a write itself, and takes the end of the session.
         }
@@ -80,6 +115,7 @@ impl Database {
             Decoded::Malformed => (What::Malformed, None),
             Decoded::Refused => (What::Refused, None),
             Decoded::NotReadOnly => (What::NotReadOnly, None),
+            Decoded::Throttled => (What::Throttled, None),
         };
         if let Some(body) = request {
             forward.push(ClientRequest {
@@ -90,7 +126,8 @@ impl Database {
                 auth: state.auth.clone(),
             });
         }
-        state.push_waiting(Waiting { xid, since_micros: now.micros, len: frame.len(), what });
+        let (len, is_large) = (frame.len(), frame.len() > self.settings.requests.large_above);
+        state.push_waiting(Waiting { xid, since_micros: now.micros, len, is_large, what });
         self.answer_parked(outbox.conn(), state, now);
     }
 
@@ -121,6 +158,10 @@ impl Database {
                     let header = ReplyHeader { xid, zxid: self.last_processed, err: 0 };
                     state.reply(header, since_micros, now.micros, |_| {});
                     state.close();
+                }
+                What::Throttled => {
+                    let header = ReplyHeader { xid, zxid: self.last_processed, err: ErrorCode::ThrottledOp.code() };
+                    state.reply(header, since_micros, now.micros, |_| {});
                 }
                 What::Write { .. } | What::Sync { .. } => unreachable!("the loop ends before one"),
             }
@@ -162,6 +203,8 @@ enum Decoded {
     Refused,
     /// A write or sync, in read-only mode.
     NotReadOnly,
+    /// It came too late to be looked at.
+    Throttled,
 }
 
 /// What a server in read-only mode does not do; its bytes are not looked at. It ends sessions: they are its own.

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-/// How often connections that say nothing are looked for.
+/// How often connections that say or hear nothing are looked for.
 const IDLE_SWEEP: Duration = Duration::from_secs(1);
 
 /// What a worker is told.
@@ -58,7 +58,7 @@ impl Acceptor {
         task::spawn("the sweeper", &shared.events, async move {
             loop {
                 tokio::time::sleep(IDLE_SWEEP).await;
-                sweeping.connections.expire_idle(&sweeping);
+                sweeping.connections.sweep(&sweeping);
             }
         });
         Ok(Acceptor { accepting, workers })

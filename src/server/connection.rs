@@ -3,22 +3,25 @@
 //! After: [`submit`](crate::peer::Database::submit) answers and hands on.
 //! One turn is one read of the socket, one hold of the database's lock for all whole frames, one write. The core
 //! writes to the socket itself when it has answered something ([`Conn::flush`]); only what the socket does not take
-//! is left to the connection's task. A frame's length is checked before anything is made room for.
+//! is left to the connection's task. A frame's length is checked before anything is made room for, and room is made
+//! for what has come, not for what the length says. After a turn's share of frames the other connections have theirs.
 //!
 //! ZooKeeper: `NIOServerCnxn`.
 
+use super::limits::ConnectKind;
 use super::shared::{Shared, count};
 use super::task;
 use super::words;
-use crate::peer::io::{ConnId, Input};
-use crate::peer::{ConnPhase, Outbox};
-use crate::records::JUTE_MAX_BUFFER;
+use crate::jute::Record;
+use crate::peer::io::Input;
+use crate::peer::{ConnEnd, Outbox, Rest, TURN_FRAMES_MAX, Taken};
+use crate::records::ConnectRequest;
 use crate::sync;
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,23 +30,8 @@ use tokio::sync::Notify;
 /// Room for a read at first, and the most that is read at once; a connection that sends much gets more.
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
-/// An idle connection keeps no buffer larger than this.
+/// An idle connection keeps no output buffer larger than this.
 const BUFFER_KEPT_MAX: usize = 128 << 10;
-/// A session's connection without traffic is closed after its timeout and this. ZooKeeper: buckets of 10 s.
-const IDLE_GRACE_MICROS: u64 = 10_000_000;
-
-/// The client connections of a server.
-#[derive(Default)]
-pub struct Connections {
-    table: Mutex<Table>,
-    last_id: AtomicU64,
-}
-
-#[derive(Default)]
-struct Table {
-    by_id: HashMap<ConnId, Arc<Conn>>,
-    by_ip: HashMap<IpAddr, u32>,
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -55,15 +43,28 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// Wall clock, ms since 1970 UTC.
     pub established_ms: i64,
-    write: OwnedWriteHalf,
+    pub(super) write: OwnedWriteHalf,
     sending: Mutex<Sending>,
     /// Tells the task that there is more to write, that frames can be taken again, or that the connection ends.
-    wake: Notify,
+    pub(super) wake: Notify,
     /// Frames wait in the task because the outbox is full or the session is not open yet.
-    is_paused: AtomicBool,
+    pub(super) is_paused: AtomicBool,
     /// When something was last received, monotonic.
-    heard_micros: AtomicU64,
+    pub(super) heard_micros: AtomicU64,
     is_expired: AtomicBool,
+}
+
+/// What a connection does after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It waits for the client.
+    Read,
+    /// It has another turn, when the others have had theirs.
+    Turn,
+    /// It waits until it is woken.
+    Wait,
+    /// It looks again after `requestThrottleStallTime`.
+    Poll,
 }
 
 /// What the socket has not taken yet.
@@ -71,11 +72,22 @@ pub struct Conn {
 struct Sending {
     bytes: Vec<u8>,
     written: usize,
+    /// What of the rest is counted in the server's [`Limits`](super::limits::Limits): nothing, unless the socket took
+    /// less than there was.
+    counted: usize,
+    /// Since when the socket takes nothing, monotonic; 0: it does.
+    blocked_micros: u64,
+}
+
+impl Sending {
+    fn rest(&self) -> usize {
+        self.bytes.len() - self.written
+    }
 }
 
 /// How far a flush came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flushed {
+pub(super) enum Flushed {
     /// Everything is with the kernel.
     All,
     /// The socket takes no more now.
@@ -86,95 +98,14 @@ enum Flushed {
     Broken,
 }
 
-/// Why a new connection is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// `maxClientCnxns`.
-    TooManyFrom(IpAddr),
-    /// `maxCnxns`.
-    TooMany(usize),
-}
+/// How many lines like the one that is said were not.
+pub(super) struct Omitted(pub u64);
 
-impl Connections {
-    /// Registers a connection from `ip`, unless there are too many.
-    fn reserve(&self, ip: IpAddr, max_per_ip: u32, max: u32) -> Result<ConnId, Refused> {
-        let mut table = lock(&self.table);
-        if max > 0 && table.by_id.len() >= max as usize {
-            return Err(Refused::TooMany(table.by_id.len()));
-        }
-        let count = table.by_ip.entry(ip).or_default();
-        if max_per_ip > 0 && *count >= max_per_ip {
-            return Err(Refused::TooManyFrom(ip));
-        }
-        *count += 1;
-        Ok(ConnId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1))
-    }
-
-    fn release(&self, conn: ConnId, ip: IpAddr) {
-        let mut table = lock(&self.table);
-        table.by_id.remove(&conn);
-        if let Some(count) = table.by_ip.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                table.by_ip.remove(&ip);
-            }
-        }
-    }
-
-    pub fn get(&self, conn: ConnId) -> Option<Arc<Conn>> {
-        lock(&self.table).by_id.get(&conn).cloned()
-    }
-
-    /// All of them, newest first.
-    pub fn all(&self) -> Vec<Arc<Conn>> {
-        let mut all: Vec<Arc<Conn>> = lock(&self.table).by_id.values().cloned().collect();
-        all.sort_by_key(|conn| std::cmp::Reverse(conn.outbox.conn()));
-        all
-    }
-
-    /// Closes all: their tasks are gone with the runtime.
-    pub fn clear(&self) {
-        *lock(&self.table) = Table::default();
-    }
-
-    /// Writes what the core has put into these outboxes.
-    pub fn flush(&self, shared: &Shared, dirty: &mut Vec<Arc<Outbox>>) {
-        for outbox in dirty.drain(..) {
-            let Some(conn) = self.get(outbox.conn()) else {
-                continue;
-            };
-            let flushed = conn.flush(shared);
-            if flushed == Flushed::Closing {
-                // The client sees the end now, not when the task has its turn: who is told that a role is over
-                // (`Ensemble::kill`) finds its connections closed.
-                let _ = socket2::SockRef::from(conn.write.as_ref()).shutdown(std::net::Shutdown::Write);
-            }
-            if flushed != Flushed::All || conn.is_paused.load(Ordering::Relaxed) {
-                conn.wake.notify_one();
-            }
-        }
-    }
-
-    /// Ends connections that say nothing: those without a session after `sessionlessCnxnTimeout`, others after their
-    /// session's timeout.
-    pub fn expire_idle(&self, shared: &Shared) {
-        let now = shared.clock.micros();
-        for conn in self.all() {
-            let idle = now.saturating_sub(conn.heard_micros.load(Ordering::Relaxed));
-            let info = conn.outbox.info();
-            let limit = match info.phase {
-                ConnPhase::Open => u64::from(info.timeout_ms.unsigned_abs()) * 1000 + IDLE_GRACE_MICROS,
-                ConnPhase::Connecting | ConnPhase::Closing => {
-                    u64::from(shared.config.limits.sessionless_timeout_ms) * 1000
-                }
-            };
-            if idle > limit {
-                if info.phase == ConnPhase::Connecting {
-                    count(&shared.metrics.sessionless_expired, 1);
-                }
-                conn.is_expired.store(true, Ordering::Relaxed);
-                conn.wake.notify_one();
-            }
+impl std::fmt::Display for Omitted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            n => write!(f, " [{n} more before it]"),
         }
     }
 }
@@ -184,23 +115,20 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     // A listener of both families sees an IPv4 client as `::ffff:1.2.3.4`.
     let ip = peer.ip().to_canonical();
     let peer = SocketAddr::new(ip, peer.port());
-    let config = &shared.config;
-    let id = match shared.connections.reserve(ip, config.limits.max_client_cnxns, config.limits.max_cnxns) {
+    let limits = &shared.config.limits;
+    let id = match shared.connections.reserve(ip, limits.max_client_cnxns, limits.max_cnxns) {
         Ok(id) => id,
         Err(refused) => {
-            count(&shared.metrics.connection_rejected, 1);
-            match refused {
-                Refused::TooManyFrom(ip) => {
-                    tracing::warn!("Too many connections from /{ip} - max is {}", config.limits.max_client_cnxns);
-                }
-                Refused::TooMany(n) => tracing::error!("Too many connections {n} - max is {}", config.limits.max_cnxns),
-            }
+            refused.say(shared);
             // A reset, so that the client does not take it for a server that has no answer yet.
-            let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             return;
         }
     };
     let _ = stream.set_nodelay(true);
+    if limits.client_keep_alive {
+        let _ = socket2::SockRef::from(&stream).set_keepalive(true);
+    }
     let (read, write) = stream.into_split();
     let outbox = Outbox::new(id, ip);
     let now = shared.now();
@@ -215,14 +143,16 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         heard_micros: AtomicU64::new(now.micros),
         is_expired: AtomicBool::new(false),
     });
-    lock(&shared.connections.table).by_id.insert(id, conn.clone());
+    shared.connections.insert(conn.clone());
     sync::read(&shared.db).attach(outbox);
     let shared = shared.clone();
     let events = shared.events.clone();
     task::spawn("a client's connection", &events, async move {
         let (input, room) = (Vec::new(), READ_BYTES_MIN);
-        let mut task = Task { shared: &shared, conn: &conn, read, input, is_first: true, room };
+        let waiting_micros = None;
+        let mut task = Task { shared: &shared, conn: &conn, read, input, is_first: true, room, waiting_micros };
         task.run().await;
+        conn.forget_unsent(&shared);
         // Not after a panic of the core: then the lock is poisoned, and nobody is left to be told.
         if let Ok(db) = shared.db.read() {
             db.detach(id);
@@ -233,8 +163,19 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
 
 impl Conn {
     /// Moves what is in the outbox to the socket, as far as it takes it.
-    fn flush(&self, shared: &Shared) -> Flushed {
+    pub(super) fn flush(&self, shared: &Shared) -> Flushed {
         let mut sending = lock(&self.sending);
+        let flushed = self.flush_locked(shared, &mut sending);
+        // Nothing, for all but those whose socket is full.
+        let rest = if flushed == Flushed::Blocked { sending.rest() } else { 0 };
+        if rest != sending.counted {
+            shared.limits.count_unsent(sending.counted, rest);
+            sending.counted = rest;
+        }
+        flushed
+    }
+
+    fn flush_locked(&self, shared: &Shared, sending: &mut Sending) -> Flushed {
         loop {
             // The outbox fills up while the socket takes nothing, and then no more requests are read.
             if sending.written == sending.bytes.len() {
@@ -253,9 +194,15 @@ impl Conn {
                 match shared.gate.pass(|| self.write.try_write(rest)) {
                     Some(Ok(n)) => {
                         sending.written += n;
+                        sending.blocked_micros = 0;
                         count(&shared.metrics.bytes_sent, n as u64);
                     }
-                    Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
+                    Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if sending.blocked_micros == 0 {
+                            sending.blocked_micros = shared.clock.micros().max(1);
+                        }
+                        return Flushed::Blocked;
+                    }
                     Some(Err(_)) | None => return Flushed::Broken,
                 }
             }
@@ -263,8 +210,56 @@ impl Conn {
     }
 
     fn has_unsent(&self) -> bool {
+        lock(&self.sending).rest() > 0
+    }
+
+    /// How many bytes the socket does not take, and since when.
+    pub(super) fn unsent(&self) -> Option<(usize, u64)> {
         let sending = lock(&self.sending);
-        sending.written < sending.bytes.len()
+        (sending.blocked_micros > 0).then_some((sending.rest(), sending.blocked_micros))
+    }
+
+    fn forget_unsent(&self, shared: &Shared) {
+        let mut sending = lock(&self.sending);
+        shared.limits.count_unsent(sending.counted, 0);
+        *sending = Sending::default();
+    }
+
+    /// Ends the connection, without waiting for what is unsent.
+    pub(super) fn expire(&self) {
+        self.is_expired.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Says that the client does not read, and is disconnected for it.
+    pub(super) fn say_deaf(&self, shared: &Shared, bytes: usize) {
+        if let Some(left_out) = shared.limits.repetition("deaf", shared.clock.micros() / 1000) {
+            let (peer, session) = (self.peer, self.outbox.info().session);
+            tracing::warn!(
+                "Closing the connection of /{peer}, session {session}: it does not read, {bytes} bytes wait for it{}",
+                Omitted(left_out)
+            );
+        }
+    }
+
+    /// Says why this server ends the connection, if the client is to blame.
+    fn say_end(&self, shared: &Shared) {
+        let Some(end) = self.outbox.end() else { return };
+        let (kind, why) = match end {
+            ConnEnd::DoesNotRead => return self.say_deaf(shared, crate::peer::OUTPUT_BYTES_MAX),
+            ConnEnd::LargeRequests => {
+                count(&shared.metrics.large_requests_rejected, 1);
+                ("large", "Rejecting large request")
+            }
+            ConnEnd::Stale => {
+                count(&shared.metrics.stale_requests, 1);
+                ("stale", "its requests have waited longer than its session's timeout")
+            }
+        };
+        if let Some(left_out) = shared.limits.repetition(kind, shared.clock.micros() / 1000) {
+            let (peer, session) = (self.peer, self.outbox.info().session);
+            tracing::warn!("Closing the connection of /{peer}, session {session}: {why}{}", Omitted(left_out));
+        }
     }
 }
 
@@ -285,14 +280,20 @@ struct Task<'a> {
     is_first: bool,
     /// How much to read at once.
     room: usize,
+    /// Since when the first of the frames in `input` wait because of `requestThrottleLimit`.
+    waiting_micros: Option<u64>,
 }
 
 impl Task<'_> {
     async fn run(&mut self) {
+        let mut next = Next::Read;
         loop {
             let reads = !self.conn.is_paused.load(Ordering::Relaxed);
             let writes = self.conn.has_unsent();
-            self.input.reserve(self.room);
+            if reads {
+                self.input.reserve(self.room);
+            }
+            let stall = Duration::from_millis(u64::from(self.shared.config.limits.request_throttle_stall_ms));
             let received = tokio::select! {
                 n = self.read.read_buf(&mut self.input), if reads => Some(n),
                 ready = self.conn.write.writable(), if writes => match ready {
@@ -300,9 +301,17 @@ impl Task<'_> {
                     Err(error) => Some(Err(error)),
                 },
                 () = self.conn.wake.notified() => None,
+                () = tokio::time::sleep(stall), if next == Next::Poll => None,
             };
-            if received.map_or(Ok(()), |n| self.on_received(n)).and_then(|()| self.process()).is_err() {
-                return self.finish().await;
+            let mut turn = received.map_or(Ok(()), |n| self.on_received(n)).and_then(|()| self.process());
+            while let Ok(Next::Turn) = turn {
+                // All other connections that have something to do go first.
+                tokio::task::yield_now().await;
+                turn = self.process();
+            }
+            match turn {
+                Ok(what) => next = what,
+                Err(End) => return self.finish().await,
             }
         }
     }
@@ -317,12 +326,19 @@ impl Task<'_> {
             self.room = (self.room * 4).min(READ_BYTES_MAX);
         }
         count(&self.shared.metrics.bytes_received, n as u64);
-        self.conn.heard_micros.store(self.shared.clock.micros(), Ordering::Relaxed);
+        // Until there is a connect request the time runs from the beginning: a byte a second is no handshake.
+        if !self.is_first {
+            self.hear();
+        }
         Ok(())
     }
 
-    /// Hands on what is whole, and writes what there is to write.
-    fn process(&mut self) -> Result<(), End> {
+    fn hear(&self) {
+        self.conn.heard_micros.store(self.shared.clock.micros(), Ordering::Relaxed);
+    }
+
+    /// A turn: hands on what is whole, and writes what there is to write.
+    fn process(&mut self) -> Result<Next, End> {
         if self.conn.is_expired.load(Ordering::Relaxed) {
             return Err(End);
         }
@@ -332,14 +348,17 @@ impl Task<'_> {
         if self.conn.is_paused.load(Ordering::Relaxed) {
             self.flush()?;
         }
-        loop {
-            let taken = if self.is_first { 0 } else { self.take_frames()? };
-            self.flush()?;
-            // Some were not taken; there may be room for them now.
-            if taken == 0 || !self.conn.is_paused.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-        }
+        let none = Taken { frames: 0, rest: Rest::Nothing };
+        let taken = if self.is_first { none } else { self.take_frames()? };
+        self.flush()?;
+        Ok(match taken.rest {
+            Rest::Nothing => Next::Read,
+            Rest::NextTurn => Next::Turn,
+            // What was just sent may have made room.
+            Rest::Answers if taken.frames > 0 => Next::Turn,
+            Rest::Answers => Next::Wait,
+            Rest::Throttled => Next::Poll,
+        })
     }
 
     fn flush(&self) -> Result<(), End> {
@@ -357,7 +376,7 @@ impl Task<'_> {
             return match end {
                 words::Answer::NeedsMore => Ok(()),
                 words::Answer::Text(text) => {
-                    *lock(&self.conn.sending) = Sending { bytes: text, written: 0 };
+                    lock(&self.conn.sending).bytes = text;
                     self.conn.flush(self.shared);
                     Err(End)
                 }
@@ -366,6 +385,9 @@ impl Task<'_> {
         let Some((frame, rest)) = self.split(&self.input)? else {
             return Ok(());
         };
+        if !self.is_admitted(frame) {
+            return Err(End);
+        }
         count(&self.shared.metrics.connection_requests, 1);
         let now = self.shared.now();
         let request = sync::read(&self.shared.db).connect(&self.conn.outbox, frame, now);
@@ -374,27 +396,57 @@ impl Task<'_> {
         self.shared.input(Input::Connect { conn: self.conn.outbox.conn(), request });
         self.input.drain(..consumed);
         self.is_first = false;
+        self.hear();
         Ok(())
     }
 
-    /// Offers all whole frames, in one hold of the database's lock; how many were taken.
-    fn take_frames(&mut self) -> Result<usize, End> {
+    /// Whether the connection throttle lets this connect request in. What is none is left to the database.
+    fn is_admitted(&self, frame: &[u8]) -> bool {
+        let limits = &self.shared.limits;
+        if !limits.throttles_connects() || sync::read(&self.shared.db).serving().is_none() {
+            return true;
+        }
+        let Ok(request) = ConnectRequest::from_bytes(frame) else {
+            return true;
+        };
+        let kind = ConnectKind::of(request.session, self.shared.config.sessions.local);
+        let now_ms = self.shared.clock.micros() / 1000;
+        let is_admitted = limits.admits(kind, now_ms);
+        if !is_admitted {
+            count(&self.shared.metrics.connection_rejected, 1);
+            if let Some(left_out) = limits.repetition("throttled", now_ms) {
+                tracing::warn!("Connection throttled: closing that of /{}{}", self.conn.peer, Omitted(left_out));
+            }
+        }
+        is_admitted
+    }
+
+    /// Offers the whole frames, no more than there may be in a turn, in one hold of the database's lock.
+    fn take_frames(&mut self) -> Result<Taken, End> {
         let mut frames = Vec::new();
         let mut rest = &self.input[..];
-        while let Some((frame, behind)) = self.split(rest)? {
+        // One more than are taken, so that the turn is seen to be over.
+        while frames.len() <= TURN_FRAMES_MAX
+            && let Some((frame, behind)) = self.split(rest)?
+        {
             frames.push(frame);
             rest = behind;
         }
         if frames.is_empty() {
             self.conn.is_paused.store(false, Ordering::Relaxed);
-            return Ok(0);
+            return Ok(Taken { frames: 0, rest: Rest::Nothing });
         }
         // Set before the frames are offered: who makes room for them afterwards sees it and wakes this task.
         self.conn.is_paused.store(true, Ordering::SeqCst);
+        if self.shared.limits.unsent_excess() > 0 && self.conn.has_unsent() {
+            return Ok(Taken { frames: 0, rest: Rest::Answers });
+        }
+        let now = self.shared.now();
+        let waited_micros = self.waiting_micros.map_or(0, |since| now.micros.saturating_sub(since));
         let mut forward = Vec::new();
         let taken = {
             let db = sync::read(&self.shared.db);
-            let taken = db.submit(&self.conn.outbox, &frames, self.shared.now(), &mut forward);
+            let taken = db.offer(&self.conn.outbox, &frames, waited_micros, self.shared.now(), &mut forward);
             #[cfg(test)]
             let db = self.shared.late_forward.let_go(db);
             // Before the lock is let go: the end of the role, or the session's next connection, comes behind them.
@@ -404,18 +456,33 @@ impl Task<'_> {
             drop(db);
             taken
         };
-        let is_paused = taken < frames.len();
-        self.conn.is_paused.store(is_paused, Ordering::SeqCst);
-        let consumed: usize = frames.iter().take(taken).map(|frame| 4 + frame.len()).sum();
-        if consumed == self.input.len() {
-            self.input.clear();
-            if self.input.capacity() > BUFFER_KEPT_MAX {
-                self.input = Vec::new();
+        self.waiting_micros = match taken.rest {
+            Rest::Nothing => None,
+            Rest::Throttled => {
+                count(&self.shared.metrics.throttled_waits, 1);
+                self.waiting_micros.or(Some(now.micros))
             }
-        } else {
-            self.input.drain(..consumed);
-        }
+            Rest::NextTurn | Rest::Answers => self.waiting_micros,
+        };
+        self.conn.is_paused.store(taken.rest != Rest::Nothing, Ordering::SeqCst);
+        let consumed: usize = frames.iter().take(taken.frames).map(|frame| 4 + frame.len()).sum();
+        self.consume(consumed);
         Ok(taken)
+    }
+
+    /// Forgets the first bytes of the input. A connection that sends little keeps little.
+    fn consume(&mut self, bytes: usize) {
+        if bytes < self.input.len() {
+            self.input.drain(..bytes);
+            return;
+        }
+        self.input.clear();
+        if bytes < self.room / 4 {
+            self.room = (self.room / 4).max(READ_BYTES_MIN);
+        }
+        if self.input.capacity() > 2 * self.room {
+            self.input = Vec::new();
+        }
     }
 
     /// The first frame of `bytes` and what follows; `None`: not all of it is here.
@@ -424,14 +491,28 @@ impl Task<'_> {
             return Ok(None);
         };
         let length = i32::from_be_bytes(*length);
+        let limits = &self.shared.config.limits;
         match usize::try_from(length) {
-            Ok(length) if length <= JUTE_MAX_BUFFER => Ok(rest.split_at_checked(length)),
+            Ok(length) if length <= limits.max_buffer as usize => match rest.split_at_checked(length) {
+                // Before all of it is here; what is here is asked again when it is offered.
+                None if limits.large_request_threshold.is_some_and(|large| length > large as usize) => {
+                    if sync::read(&self.shared.db).has_room_for_large(length) {
+                        return Ok(None);
+                    }
+                    self.conn.outbox.end_for(ConnEnd::LargeRequests);
+                    Err(End)
+                }
+                split => Ok(split),
+            },
             _ => {
-                let (peer, limit) = (self.conn.peer, JUTE_MAX_BUFFER);
-                tracing::warn!(
-                    "Len error. A message from /{peer} with advertised length of {length} is either a malformed message \
-                     or too large to process (length is greater than jute.maxbuffer={limit})"
-                );
+                if let Some(left_out) = self.shared.limits.repetition("length", self.shared.clock.micros() / 1000) {
+                    let (peer, limit) = (self.conn.peer, limits.max_buffer);
+                    tracing::warn!(
+                        "Len error. A message from /{peer} with advertised length of {length} is either a malformed \
+                         message or too large to process (length is greater than jute.maxbuffer={limit}){}",
+                        Omitted(left_out)
+                    );
+                }
                 Err(End)
             }
         }
@@ -440,7 +521,11 @@ impl Task<'_> {
     /// Writes what is left, within a bound, and closes. What the client still sends is read, since a socket that is
     /// closed with unread bytes takes back what was sent last.
     async fn finish(&mut self) {
-        let deadline = tokio::time::sleep(std::time::Duration::from_secs(2));
+        self.conn.say_end(self.shared);
+        if self.conn.is_expired.load(Ordering::Relaxed) {
+            return;
+        }
+        let deadline = tokio::time::sleep(Duration::from_secs(2));
         tokio::pin!(deadline);
         while self.conn.has_unsent() {
             tokio::select! {

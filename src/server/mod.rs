@@ -7,6 +7,7 @@
 mod acceptor;
 pub mod config;
 mod connection;
+mod connections;
 mod core;
 mod disk;
 mod disk_faults;
@@ -17,6 +18,7 @@ mod injuries;
 #[cfg(test)]
 mod injury_tests;
 pub mod journal;
+mod limits;
 mod links;
 pub mod listen;
 mod loading;

@@ -1,9 +1,10 @@
 //! What the threads of one server share: the database behind its lock, the clock, the way to the core, the counters.
 
 use super::Config;
-use super::connection::Connections;
+use super::connections::Connections;
 use super::gate::Gate;
 use super::injuries::Injuries;
+use super::limits::Limits;
 use super::links::{Chunk, ChunkSource};
 use super::log::{self, Owner};
 use super::pause::Pause;
@@ -44,6 +45,7 @@ pub struct Shared {
     pub gate: Arc<Gate>,
     pub events: mpsc::UnboundedSender<Event>,
     pub connections: Connections,
+    pub limits: Limits,
     pub peer: Mutex<PeerStatus>,
     pub metrics: Metrics,
     /// For log lines: `myid`.
@@ -173,6 +175,9 @@ pub struct Metrics {
     pub connection_rejected: AtomicU64,
     pub connection_requests: AtomicU64,
     pub sessionless_expired: AtomicU64,
+    pub large_requests_rejected: AtomicU64,
+    pub throttled_waits: AtomicU64,
+    pub stale_requests: AtomicU64,
     pub commits: AtomicU64,
     pub looking: AtomicU64,
     pub digest_mismatches: AtomicU64,

@@ -2,12 +2,14 @@
 
 use super::acceptor::Acceptor;
 use super::config::{Config, ConfigError};
+use super::connections::Connections;
 use super::core::{Core, CoreEnd, election_input};
 use super::disk::{self, DiskQueue, panic_text, write_first_snapshot};
 use super::disk_faults::HostDisk;
 use super::election_links::{ElectionConfig, ElectionLinks};
 use super::gate::Gate;
 use super::injuries::Injuries;
+use super::limits::Limits;
 use super::links::Links;
 use super::listen::{Listeners, listen, listen_at};
 use super::loading::Loading;
@@ -15,9 +17,9 @@ use super::log::{self, Owner};
 use super::pause::Pause;
 use super::shared::{Clock, Event, Metrics, Shared};
 use super::status::{Role, Signal, StatusCell};
-use super::{DISK_LIMIT, Server, connection};
+use super::{DISK_LIMIT, Server};
 use crate::peer::io::DbOp;
-use crate::peer::{Boot, Database, NodeSettings, PeerConfig, QuorumPeer, Settings};
+use crate::peer::{Boot, Database, NodeSettings, PeerConfig, QuorumPeer, RequestLimits, Settings};
 use crate::records::Zxid;
 use crate::storage::{Storage, StorageConfig, StorageError};
 use crate::sync::RwLock;
@@ -90,13 +92,14 @@ pub fn start(
         clock: Clock::new(),
         gate: Arc::new(Gate::default()),
         events,
-        connections: connection::Connections::default(),
+        connections: Connections::default(),
         peer: Mutex::new(peer.status()),
         metrics: Metrics::default(),
         span: span.clone(),
         injuries,
         is_end_written: AtomicBool::new(false),
         pause: Pause::default(),
+        limits: Limits::new(&config),
         config,
         #[cfg(test)]
         late_forward: Default::default(),
@@ -160,6 +163,7 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
         force_sync: config.force_sync,
         pre_alloc_bytes: u64::from(config.pre_alloc_kib) << 10,
         retain_snapshots: config.retain_snapshots.max(1) as usize,
+        txn_bytes_max: config.limits.txn_bytes_max(),
         ..StorageConfig::new(&config.data_dir)
     };
     let mut loading = Loading::default();
@@ -208,9 +212,29 @@ fn database_settings(config: &Config) -> Settings {
             enforce_quota: nodes.enforce_quota,
             reconfig: nodes.reconfig,
             close_session_lists: !nodes.close_session_without_list,
-            ..NodeSettings::default()
+            txn_bytes_max: config.limits.txn_bytes_max(),
         },
         super_digest: config.auth.super_digest.clone(),
+        requests: request_limits(config),
+    }
+}
+
+fn request_limits(config: &Config) -> RequestLimits {
+    let limits = &config.limits;
+    let or_off = |limit: u32| if limit == 0 { usize::MAX } else { limit as usize };
+    // Each server's share, so that all together keep to it. The leader, to which all of it comes, does not count.
+    let voters = config.voters().len();
+    let servers = if voters > 2 { voters - 1 } else { 1 };
+    RequestLimits {
+        outstanding_max: limits.global_outstanding as usize / servers,
+        throttle_at: or_off(limits.request_throttle),
+        throttled_wait_micros: match limits.throttled_op_wait_ms {
+            0 => u64::MAX,
+            ms => u64::from(ms) * 1000,
+        },
+        ends_stale: limits.drops_stale && limits.checks_stale_latency,
+        large_above: limits.large_request_threshold.map_or(usize::MAX, |bytes| bytes as usize),
+        large_bytes_max: limits.large_request_bytes_max.try_into().unwrap_or(usize::MAX),
     }
 }
 

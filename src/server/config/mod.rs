@@ -16,7 +16,7 @@ mod value;
 
 pub use auth::AuthConfig;
 pub use error::{At, ConfigError};
-pub use limits::LimitsConfig;
+pub use limits::{ConnectionThrottleConfig, LimitsConfig};
 pub use nodes::NodesConfig;
 pub use sessions::SessionsConfig;
 pub use tls::TlsConfig;

@@ -1,0 +1,74 @@
+//! What decides about connections before they are a session's: how many, how fast, and what is said of those that are
+//! refused. Decisions are plain values that are told the time.
+//!
+//! What bounds requests is the database's: [`RequestLimits`](crate::peer::RequestLimits).
+
+mod repeats;
+mod throttle;
+
+pub use repeats::Repeats;
+pub use throttle::{ConnectKind, ConnectionThrottle};
+
+use super::Config;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+/// Bytes that may wait in all for clients that do not read, from which on none of them gets more; and beyond which
+/// those that wait for most are closed.
+const UNSENT_BYTES_MAX: usize = 256 << 20;
+
+/// The limits of one server, and how near to them it is.
+pub struct Limits {
+    /// `None`: connect requests are not throttled.
+    throttle: Option<Mutex<ConnectionThrottle>>,
+    repeats: Mutex<Repeats>,
+    /// Bytes that sockets did not take.
+    unsent: AtomicUsize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Limits {
+    pub fn new(config: &Config) -> Limits {
+        let throttle = &config.limits.connection_throttle;
+        let seed = RandomState::new().hash_one(std::process::id());
+        Limits {
+            throttle: (throttle.tokens > 0).then(|| Mutex::new(ConnectionThrottle::new(throttle, seed))),
+            repeats: Mutex::default(),
+            unsent: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether connect requests have to be asked about at all.
+    pub fn throttles_connects(&self) -> bool {
+        self.throttle.is_some()
+    }
+
+    /// Whether a connect request of this kind is let in at `now_ms`.
+    pub fn admits(&self, kind: ConnectKind, now_ms: u64) -> bool {
+        self.throttle.as_ref().is_none_or(|throttle| lock(throttle).admits(kind, now_ms))
+    }
+
+    /// Says a line about a client that anybody can make this server say again and again: `None` for a repetition that
+    /// comes too soon, else how many were left out.
+    pub fn repetition(&self, what: &'static str, now_ms: u64) -> Option<u64> {
+        lock(&self.repeats).admit(what, now_ms)
+    }
+
+    /// A connection's unsent bytes have changed from `before` to `after`.
+    pub fn count_unsent(&self, before: usize, after: usize) {
+        if after >= before {
+            self.unsent.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.unsent.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+
+    /// By how many bytes all that waits for clients that do not read is too much.
+    pub fn unsent_excess(&self) -> usize {
+        self.unsent.load(Ordering::Relaxed).saturating_sub(UNSENT_BYTES_MAX)
+    }
+}
