@@ -12,7 +12,8 @@ use super::outbox::{ConnPhase, Outbox, OutboxState, Waiting, What};
 use crate::jute::{Record, write_string};
 use crate::records::{DIGEST_VERSION, ErrorCode, EventType, MultiHeader, ReplyHeader, Txn, TxnBody, Zxid, op, perms};
 use crate::sync::get_mut;
-use crate::tree::{Change, ResultBody, TxnResult, acl};
+use crate::tree::acl::{self, AclRules};
+use crate::tree::{Change, ResultBody, TxnResult};
 use std::sync::Arc;
 
 impl Database {
@@ -43,7 +44,7 @@ impl Database {
 
     /// Changes the tree; each change's events are in the outboxes before the next change is made.
     fn apply<'t>(&mut self, txn: &'t Txn, dirty: &mut Vec<Arc<Outbox>>) -> TxnResult<'t> {
-        let watches = &self.watches;
+        let (watches, rules) = (&self.watches, &self.settings.auth.acl);
         let conns = &get_mut(&mut self.conns).all;
         #[cfg(any(test, loom))]
         let faults = &self.faults;
@@ -54,7 +55,7 @@ impl Database {
                 if faults.postpone_event(outbox, txn.zxid, kind, path) {
                     return;
                 }
-                deliver(outbox, &change, kind, path, txn.zxid, dirty);
+                deliver(rules, outbox, &change, kind, path, txn.zxid, dirty);
             });
         })
     }
@@ -141,6 +142,7 @@ impl Database {
 
 /// An event goes only to those who may read what it is about; a one-shot watch is used up all the same.
 fn deliver(
+    rules: &AclRules,
     outbox: &Arc<Outbox>,
     change: &Change<'_>,
     kind: EventType,
@@ -150,7 +152,7 @@ fn deliver(
 ) {
     let list = if kind == EventType::NodeChildrenChanged { change.parent_acl } else { change.acl };
     let mut state = outbox.lock();
-    if !acl::allows(list, &state.auth, perms::READ) {
+    if !acl::allows(rules, list, &state.auth, perms::READ) {
         return;
     }
     state.event(zxid, kind, path);

@@ -1,7 +1,7 @@
 //! Layer 3: a whole server without I/O. [`QuorumPeer`] decides, [`Database`] holds; a host performs the effects.
 
 mod apply;
-mod auth;
+pub mod auth;
 mod core;
 mod database;
 #[cfg(all(test, not(loom)))]
@@ -25,6 +25,7 @@ mod prepare;
 mod prepare_tests;
 mod quorum_peer;
 mod read;
+mod sasl;
 mod sessions;
 mod settings;
 #[cfg(all(test, not(loom)))]
@@ -45,5 +46,6 @@ pub use outbox::{
 };
 pub use prepare::PrepareRequest;
 pub use quorum_peer::{Boot, PeerStatus, QuorumPeer};
+pub use sasl::{NONCE_BYTES, SaslUsers};
 pub use settings::{NodeSettings, Settings};
 pub use submit::Frame;

@@ -6,12 +6,14 @@
 
 use super::io::ConnId;
 use super::limits::{Load, Share};
+use super::sasl::{Exchange, NONCE_BYTES};
 use crate::jute::{Record, write_string};
 use crate::records::{
     ConnectResponse, ErrorCode, EventType, Id, NOTIFICATION_XID, ReplyHeader, Request, SYNC_CONNECTED, SessionId, Zxid,
     op, session_password, write_frame,
 };
 use crate::sync::{Mutex, MutexGuard, lock};
+use crate::tree::acl::address_text;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -75,6 +77,8 @@ pub(super) struct OutboxState {
     end: Option<ConnEnd>,
     /// Who the client is. Writes carry the list as it was when they were read.
     pub auth: Arc<[Id]>,
+    /// Its login by SASL, where that is set up.
+    pub sasl: Option<Box<Exchange>>,
     /// The host knows already that there is something to send.
     is_announced: bool,
     pub stats: ConnStats,
@@ -116,8 +120,8 @@ pub(super) enum What {
     },
     /// The leader has it; the path is echoed.
     Sync { path: Option<String> },
-    /// To be answered right after the write or sync before it.
-    Read(Request),
+    /// To be answered right after the write or sync before it, to who the client was when it was read.
+    Read { request: Request, auth: Arc<[Id]> },
     /// Bytes that are no request of their operation.
     Malformed,
     /// An operation that clients may not ask for: the connection ends with the refusal.
@@ -206,11 +210,24 @@ impl Outbox {
             waiting_asked: 0,
             counted: Share::default(),
             end: None,
-            auth: Arc::new([Id::new("ip", &peer_ip.to_canonical().to_string())]),
+            auth: Arc::new([Id::new("ip", &address_text(peer_ip))]),
+            sasl: None,
             is_announced: false,
             stats: ConnStats::default(),
         };
         Arc::new(Outbox { conn, peer_ip, state: Mutex::new(state) })
+    }
+
+    /// Lets the client log in by SASL. `nonce` is the host's: random, and never used before.
+    pub fn allow_sasl(&self, nonce: [u8; NONCE_BYTES]) {
+        self.lock().sasl = Some(Box::new(Exchange::new(nonce)));
+    }
+
+    /// Adds what else is known of who the client is, such as the
+    /// [ids of its certificate](super::auth::certificate_ids). False: they are too many, close the connection.
+    #[must_use]
+    pub fn add_ids(&self, ids: impl IntoIterator<Item = Id>) -> bool {
+        self.lock().add_ids(ids)
     }
 
     pub fn conn(&self) -> ConnId {
@@ -368,31 +385,43 @@ impl OutboxState {
 
     /// Appends the reply to a request that was read at `since_micros`. With an error there is no body.
     pub fn reply(&mut self, header: ReplyHeader, since_micros: u64, now_micros: u64, body: impl FnOnce(&mut Vec<u8>)) {
-        let ReplyHeader { xid, zxid, err } = header;
-        self.stats.on_answer(xid, zxid, since_micros, now_micros);
-        self.frame(|out| {
-            header.write(out);
-            if err == 0 {
+        let has_body = header.err == 0;
+        self.reply_with_body(header, since_micros, now_micros, |out| {
+            if has_body {
                 body(out);
             }
         });
     }
 
-    /// As [`reply`](OutboxState::reply), for a client with `auth` whose request may fail while its body is written.
+    /// As [`reply`](OutboxState::reply), with the body also behind an error.
+    pub fn reply_with_body(
+        &mut self,
+        header: ReplyHeader,
+        since_micros: u64,
+        now_micros: u64,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.stats.on_answer(header.xid, header.zxid, since_micros, now_micros);
+        self.frame(|out| {
+            header.write(out);
+            body(out);
+        });
+    }
+
+    /// As [`reply`](OutboxState::reply), for a request that may fail while its body is written.
     pub fn try_reply(
         &mut self,
         header: ReplyHeader,
         since_micros: u64,
         now_micros: u64,
-        body: impl FnOnce(&[Id], &mut Vec<u8>) -> Result<(), ErrorCode>,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), ErrorCode>,
     ) {
         let ReplyHeader { xid, zxid, .. } = header;
         self.stats.on_answer(xid, zxid, since_micros, now_micros);
-        let auth = self.auth.clone();
         self.frame(|out| {
             let start = out.len();
             header.write(out);
-            if let Err(error) = body(&auth, out) {
+            if let Err(error) = body(out) {
                 out.truncate(start);
                 ReplyHeader { xid, zxid, err: error.code() }.write(out);
             }

@@ -20,7 +20,8 @@ use crate::records::{
     SetDataRequest, SetDataTxn, TTL_MS_MAX, TXN_FRAME_LEN, TxnBody, TxnDigest, Zxid, parent_and_name, perms,
     validate_path,
 };
-use crate::tree::{DataTree, acl};
+use crate::tree::DataTree;
+use crate::tree::acl::{self, AclRules};
 
 /// A request at the leader.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +50,13 @@ impl InFlight {
     ) -> (TxnBody, Option<TxnDigest>) {
         let mark = self.begin(db.tree());
         let (&PrepareRequest { session, body, auth, session_check, ephemeral_check, .. }, tree) = (request, db.tree());
-        let rules = &db.settings().nodes;
+        let (rules, acl_rules) = (&db.settings().nodes, &db.settings().auth.acl);
         let is_standalone = db.serving().is_some_and(|serving| serving.mode == ServerMode::Standalone);
         let mut step = Step {
             flight: self,
             tree,
             rules,
+            acl_rules,
             is_standalone,
             session,
             auth,
@@ -119,6 +121,7 @@ struct Step<'a> {
     flight: &'a mut InFlight,
     tree: &'a DataTree,
     rules: &'a NodeSettings,
+    acl_rules: &'a AclRules,
     is_standalone: bool,
     session: SessionId,
     auth: &'a [Id],
@@ -166,7 +169,7 @@ impl Step<'_> {
         }
         let path = node.path.as_deref().ok_or(ErrorCode::BadArguments)?;
         let parent_path = loose_parent(path)?;
-        let acl = acl::fix_up(node.acl.as_deref(), self.auth)?;
+        let acl = acl::fix_up(self.acl_rules, node.acl.as_deref(), self.auth)?;
         let parent = self.existing(parent_path)?;
         self.check_acl(&parent, perms::CREATE)?;
 
@@ -257,7 +260,7 @@ impl Step<'_> {
     fn set_acl(&mut self, path: Option<&str>, list: Option<&[RequestAcl]>, version: i32) -> Result<TxnBody, ErrorCode> {
         self.session_check?;
         let path = full_path(path)?;
-        let acl = acl::fix_up(list, self.auth)?;
+        let acl = acl::fix_up(self.acl_rules, list, self.auth)?;
         let mut node = self.existing(path)?;
         self.check_acl(&node, perms::ADMIN)?;
         let version = next_version(check_version(version, node.stat.aversion)?);
@@ -370,7 +373,7 @@ impl Step<'_> {
     }
 
     fn check_acl(&self, node: &FutureNode, perm: i32) -> Result<(), ErrorCode> {
-        if acl::allows(&node.acl, self.auth, perm) { Ok(()) } else { Err(ErrorCode::NoAuth) }
+        if acl::allows(self.acl_rules, &node.acl, self.auth, perm) { Ok(()) } else { Err(ErrorCode::NoAuth) }
     }
 
     /// The parent with a child more; its new stored cversion. At its end the counter stands still, and pzxid with it.

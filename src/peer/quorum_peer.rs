@@ -13,7 +13,7 @@ use super::io::{
 use super::leader::Leader;
 use crate::records::{
     ConnectRequest, CreateSessionRequest, Epoch, ForwardedBody, PeerState, QuorumPacket, Request, ServerId, SessionId,
-    Zxid, session_password,
+    Zxid, is_session_password,
 };
 use crate::zab::{Decision, Vote};
 use std::sync::Arc;
@@ -427,7 +427,7 @@ impl QuorumPeer {
         }
         // Before the password is looked at, as ZooKeeper does: a former connection of the session here is closed.
         out.db.push(DbOp::BindSession { conn, session, timeout_ms });
-        let is_password_right = request.password.as_deref() == Some(&session_password(session)[..]);
+        let is_password_right = is_session_password(session, request.password.as_deref().unwrap_or_default());
         match &mut self.role {
             _ if !is_password_right => out.db.push(DbOp::RefuseSession { conn }),
             Role::Leading(leader) if is_local => leader.renew_local(conn, session, timeout_ms, out),

@@ -16,17 +16,19 @@ use crate::records::{
 };
 use crate::tree::{NodeRef, WatchLists, WatchMode, WatchTable, WatcherId, WatcherType, acl};
 
+/// A read, and when and from whom it was read.
+pub(super) struct Asked<'a> {
+    pub xid: i32,
+    pub since_micros: u64,
+    pub request: &'a Request,
+    /// Who the client was then.
+    pub auth: &'a [Id],
+}
+
 impl Database {
-    /// Answers `request`, which was read at `since_micros`.
-    pub(super) fn answer(
-        &self,
-        conn: ConnId,
-        state: &mut OutboxState,
-        xid: i32,
-        since_micros: u64,
-        request: &Request,
-        now: Now,
-    ) {
+    /// Answers a read.
+    pub(super) fn answer(&self, conn: ConnId, state: &mut OutboxState, asked: &Asked<'_>, now: Now) {
+        let Asked { xid, since_micros, request, auth } = *asked;
         if !self.may_answer(now) {
             return state.close();
         }
@@ -44,7 +46,7 @@ impl Database {
         let session = state.session;
         let xid = if matches!(request, Request::Ping) { PING_XID } else { xid };
         let header = ReplyHeader { xid, zxid: self.last_processed, err: 0 };
-        state.try_reply(header, since_micros, now.micros, |auth, out| {
+        state.try_reply(header, since_micros, now.micros, |out| {
             caught_up.and_then(|()| self.read(watcher, session, auth, request, out))
         });
     }
@@ -100,7 +102,9 @@ impl Database {
                 Ephemerals { ephemerals }.write(out);
             }
             Request::MultiRead(body) => self.multi_read(body, auth).write(out),
-            Request::WhoAmI => WhoAmIReply { client_info: auth.iter().map(client_info).collect() }.write(out),
+            Request::WhoAmI => {
+                WhoAmIReply { client_info: auth.iter().map(|id| self.client_info(id)).collect() }.write(out)
+            }
             Request::AddWatch(body) => {
                 let mode = match body.mode {
                     0 => WatchMode::Persistent,
@@ -139,11 +143,14 @@ impl Database {
     /// Without ADMIN, what could be used to guess a password is not shown.
     fn get_acl(&self, body: &PathOnly, auth: &[Id], out: &mut Vec<u8>) -> Result<(), ErrorCode> {
         let node = self.tree.get(path(&body.path)?).ok_or(ErrorCode::NoNode)?;
-        if !acl::allows(node.acl(), auth, perms::READ | perms::ADMIN) {
+        if !acl::allows(&self.settings.auth.acl, node.acl(), auth, perms::READ | perms::ADMIN) {
             return Err(ErrorCode::NoAuth);
         }
-        let list =
-            if acl::allows(node.acl(), auth, perms::ADMIN) { node.acl().to_vec() } else { acl::mask(node.acl()) };
+        let list = if acl::allows(&self.settings.auth.acl, node.acl(), auth, perms::ADMIN) {
+            node.acl().to_vec()
+        } else {
+            acl::mask(node.acl())
+        };
         list.write(out);
         node.stat().write(out);
         Ok(())
@@ -174,7 +181,15 @@ impl Database {
     /// The node, if there is one that a client with `auth` may read.
     fn readable(&self, path: &str, auth: &[Id]) -> Result<NodeRef<'_>, ErrorCode> {
         let node = self.tree.get(path).ok_or(ErrorCode::NoNode)?;
-        if acl::allows(node.acl(), auth, perms::READ) { Ok(node) } else { Err(ErrorCode::NoAuth) }
+        if acl::allows(&self.settings.auth.acl, node.acl(), auth, perms::READ) {
+            Ok(node)
+        } else {
+            Err(ErrorCode::NoAuth)
+        }
+    }
+
+    fn client_info(&self, id: &Id) -> ClientInfo {
+        ClientInfo { auth_scheme: id.scheme.clone(), user: self.settings.auth.acl.user(id).to_owned() }
     }
 
     fn watch(&self, table: WatchTable, body: &PathWatch, watcher: WatcherId) {
@@ -218,14 +233,4 @@ fn found(found: bool) -> Result<(), ErrorCode> {
 fn write_children(node: &NodeRef<'_>, out: &mut Vec<u8>) {
     node.child_count().write(out);
     node.children().for_each(|name| write_string(name, out));
-}
-
-/// Who an id is: the part before the password's hash for `digest`, nothing for `super`.
-fn client_info(id: &Id) -> ClientInfo {
-    let user = match id.scheme.as_str() {
-        "digest" => id.id.split(':').next().unwrap_or_default(),
-        "super" => "",
-        _ => &id.id,
-    };
-    ClientInfo { auth_scheme: id.scheme.clone(), user: user.to_owned() }
 }

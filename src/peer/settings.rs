@@ -1,15 +1,15 @@
 //! What an operator sets and the database reads: plain data, the same from a server's start to its end.
 
+use super::auth::AuthSettings;
 use super::limits::RequestLimits;
 use crate::records::TXN_BYTES_MAX;
 
 /// Rules of one server; the default is Apache's.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
+    /// Who clients are, and what they may do.
+    pub auth: AuthSettings,
     pub nodes: NodeSettings,
-    /// Whoever authenticates to this id of scheme `digest` passes every check. ZooKeeper:
-    /// `DigestAuthenticationProvider.superDigest`.
-    pub super_digest: Option<String>,
     /// What clients may have at a time.
     pub requests: RequestLimits,
 }

@@ -7,13 +7,13 @@
 //! ZooKeeper: `ZooKeeperServer.processPacket`, `CommitProcessor`.
 
 use super::Database;
-use super::auth::Verdict;
 use super::io::{ClientRequest, Now};
 use super::limits::{Rest, Taken, Turn};
 use super::local_sessions::is_ephemeral;
 use super::outbox::{ConnEnd, ConnPhase, Outbox, OutboxState, Waiting, What};
 use super::prepare::is_multi_well_formed;
-use crate::jute::{DecodeError, Reader, Record};
+use super::read::Asked;
+use crate::jute::{Reader, Record};
 use crate::records::{ErrorCode, ForwardedBody, MultiOp, PathOnly, ReplyHeader, Request, RequestHeader, Zxid, op};
 use std::sync::Arc;
 
@@ -91,6 +91,11 @@ impl Database {
         if matches!(op, op::AUTH | op::SASL) {
             return self.authenticate(state, xid, Request::read(op, &mut body), now);
         }
+        if !self.settings.auth.admits(&state.auth) {
+            let err = ErrorCode::SessionClosedRequireAuth.code();
+            state.reply(ReplyHeader { xid, zxid: Zxid::ZERO, err }, now.micros, now.micros, |_| {});
+            return state.close();
+        }
         let decoded = if turn.is_late && !matches!(op, op::PING | op::CLOSE_SESSION) {
             Decoded::Throttled
         } else if self.is_read_only() && is_refused_read_only(op) {
@@ -103,9 +108,19 @@ impl Database {
         }
         let (what, request) = match decoded {
             Decoded::Read(request) if state.first_waiting().is_none() => {
-                return self.answer(outbox.conn(), state, xid, now.micros, &request, now);
+                let auth = state.auth.clone();
+                let asked = Asked { xid, since_micros: now.micros, request: &request, auth: &auth };
+                return self.answer(outbox.conn(), state, &asked, now);
             }
-            Decoded::Read(request) => (What::Read(request), None),
+            Decoded::Read(request) => (What::Read { request, auth: state.auth.clone() }, None),
+            // Behind another write of the session the tree is not yet what this one will find.
+            Decoded::Write(request)
+                if state.first_waiting().is_none()
+                    && let Some(error) = self.eager_refusal(&request, &state.auth) =>
+            {
+                let header = ReplyHeader { xid, zxid: Zxid::ZERO, err: error.code() };
+                return state.reply(header, now.micros, now.micros, |_| {});
+            }
             Decoded::Write(request) => {
                 let is_ephemeral =
                     matches!(&request, Request::Create(body) | Request::Create2(body) if is_ephemeral(body));
@@ -138,7 +153,10 @@ impl Database {
             && let Some(Waiting { xid, since_micros, what, .. }) = state.pop_waiting()
         {
             match what {
-                What::Read(request) => self.answer(conn, state, xid, since_micros, &request, now),
+                What::Read { request, auth } => {
+                    let asked = Asked { xid, since_micros, request: &request, auth: &auth };
+                    self.answer(conn, state, &asked, now);
+                }
                 What::Malformed => {
                     let err = ErrorCode::MarshallingError.code();
                     let header = ReplyHeader { xid, zxid: self.last_processed, err };
@@ -165,30 +183,6 @@ impl Database {
                 }
                 What::Write { .. } | What::Sync { .. } => unreachable!("the loop ends before one"),
             }
-        }
-    }
-
-    /// Handled when read, ahead of what waits: its answer may overtake others. It tells no zxid.
-    fn authenticate(&self, state: &mut OutboxState, xid: i32, request: Option<Result<Request, DecodeError>>, now: Now) {
-        let header = |err| ReplyHeader { xid, zxid: Zxid::ZERO, err };
-        match request {
-            Some(Ok(Request::Auth(auth))) => {
-                match Verdict::of(&auth, &state.auth, self.settings.super_digest.as_deref()) {
-                    Verdict::Accepted { ids } => {
-                        if let Some(ids) = ids {
-                            state.auth = ids;
-                        }
-                        state.reply(header(0), now.micros, now.micros, |_| {});
-                    }
-                    Verdict::Refused => {
-                        state.reply(header(ErrorCode::AuthFailed.code()), now.micros, now.micros, |_| {});
-                        state.close();
-                    }
-                }
-            }
-            // No SASL is set up: an empty answer, as from Apache's server.
-            Some(Ok(_)) => state.reply(header(0), now.micros, now.micros, |out| None::<Vec<u8>>.write(out)),
-            _ => state.close(),
         }
     }
 }

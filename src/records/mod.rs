@@ -20,7 +20,7 @@ pub use election::*;
 pub use error_code::ErrorCode;
 pub use ids::{Epoch, ServerId, SessionId, Zxid};
 pub use multi::*;
-pub use password::{PASSWORD_LEN, session_password};
+pub use password::{PASSWORD_LEN, is_session_password, session_password};
 pub use path::{PathError, parent_and_name, validate_path};
 pub use quorum::*;
 pub use quorum_auth::*;

@@ -14,7 +14,7 @@ use super::task;
 use super::words;
 use crate::jute::Record;
 use crate::peer::io::Input;
-use crate::peer::{ConnEnd, Outbox, Rest, TURN_FRAMES_MAX, Taken};
+use crate::peer::{ConnEnd, NONCE_BYTES, Outbox, Rest, TURN_FRAMES_MAX, Taken};
 use crate::records::ConnectRequest;
 use crate::sync;
 use std::io;
@@ -144,7 +144,15 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         is_expired: AtomicBool::new(false),
     });
     shared.connections.insert(conn.clone());
-    sync::read(&shared.db).attach(outbox);
+    {
+        let db = sync::read(&shared.db);
+        if db.settings().auth.sasl.is_some()
+            && let Some(nonce) = random()
+        {
+            outbox.allow_sasl(nonce);
+        }
+        db.attach(outbox);
+    }
     let shared = shared.clone();
     let events = shared.events.clone();
     task::spawn("a client's connection", &events, async move {
@@ -159,6 +167,13 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         }
         shared.connections.release(id, ip);
     });
+}
+
+/// Bytes that nobody can guess; `None`: the system gives none.
+fn random() -> Option<[u8; NONCE_BYTES]> {
+    let mut bytes = [0; NONCE_BYTES];
+    let n = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
+    (n == NONCE_BYTES).then_some(bytes)
 }
 
 impl Conn {

@@ -17,6 +17,7 @@ mod gate;
 mod injuries;
 #[cfg(test)]
 mod injury_tests;
+mod jaas;
 pub mod journal;
 mod limits;
 mod links;

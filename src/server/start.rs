@@ -128,6 +128,12 @@ fn say_settings(config: &Config) {
     for (key, value) in &config.unknown {
         tracing::warn!("{key}={value} is ignored: this version does not support it, or it is no setting of ZooKeeper");
     }
+    for class in &config.auth.unknown_providers {
+        tracing::warn!("Problems loading {class}: there is no such provider of authentication here");
+    }
+    if config.auth.skip_acl {
+        tracing::info!("zookeeper.skipACL==\"yes\", ACL checks will be skipped");
+    }
     for (key, dir) in [("dataDir", &config.data_dir), ("dataLogDir", &config.data_log_dir)] {
         if dir.is_relative() {
             tracing::warn!("{key}={} is relative to the directory that the server is started in", dir.display());
@@ -183,7 +189,7 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
         replayed: if recovered.needs_snapshot { 0 } else { recovered.txns.try_into().unwrap_or(u32::MAX) },
     };
     let mut db = Database::new(loaded);
-    db.set_settings(database_settings(config));
+    db.set_settings(database_settings(config)?);
     if recovered.needs_snapshot {
         // As Apache's first snapshot: it holds the list of servers, which a server of Apache's shows as it loads it.
         if config.my_id.is_some() {
@@ -204,19 +210,17 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
 }
 
 /// What the database reads of the configuration.
-fn database_settings(config: &Config) -> Settings {
+fn database_settings(config: &Config) -> Result<Settings, ConfigError> {
     let nodes = &config.nodes;
-    Settings {
-        nodes: NodeSettings {
-            extended_types: nodes.extended_types.unwrap_or(false),
-            enforce_quota: nodes.enforce_quota,
-            reconfig: nodes.reconfig,
-            close_session_lists: !nodes.close_session_without_list,
-            txn_bytes_max: config.limits.txn_bytes_max(),
-        },
-        super_digest: config.auth.super_digest.clone(),
-        requests: request_limits(config),
-    }
+    let nodes = NodeSettings {
+        extended_types: nodes.extended_types.unwrap_or(false),
+        enforce_quota: nodes.enforce_quota,
+        reconfig: nodes.reconfig,
+        close_session_lists: !nodes.close_session_without_list,
+        txn_bytes_max: config.limits.txn_bytes_max(),
+    };
+    let auth = config.auth.settings(config.my_id.is_some())?;
+    Ok(Settings { auth, nodes, requests: request_limits(config) })
 }
 
 fn request_limits(config: &Config) -> RequestLimits {

@@ -167,7 +167,7 @@ impl DataTree {
 mod tests {
     use super::*;
     use crate::records::{SetAclTxn, SnapshotAcl, SnapshotSession, StatPersisted, TxnBody, Zxid};
-    use crate::tree::acl::allows;
+    use crate::tree::acl::{AclRules, allows};
 
     fn stat() -> StatPersisted {
         StatPersisted {
@@ -248,7 +248,8 @@ mod tests {
         let (mut tree, _) =
             load([known, unused, node("", -1), node("/a", 5), node("/b", 99), SnapshotItem::End]).unwrap();
         assert_eq!(**tree.get("/a").unwrap().acl(), acl);
-        assert!(!allows(tree.get("/b").unwrap().acl(), &[Id::new("digest", "a:x")], crate::records::perms::ALL));
+        let ids = [Id::new("digest", "a:x")];
+        assert!(!allows(&AclRules::default(), tree.get("/b").unwrap().acl(), &ids, crate::records::perms::ALL));
         assert_eq!(tree.without_acl(), ["/b"]);
         let body = TxnBody::SetAcl(SetAclTxn { path: "/b".into(), acl: acl.clone(), version: 1 });
         tree.apply(SessionId(0), Zxid(9), 0, &body, &mut |_| {});

@@ -4,6 +4,7 @@ use super::replay::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zabkit::jute::Record;
+use zabkit::peer::auth::AuthSettings;
 use zabkit::peer::io::{ClientRequest, ConnId, DbOp, Generation, Loaded, Now, Proposal, ServerMode, Serving};
 use zabkit::peer::{ConnPhase, Database, InFlight, NodeSettings, Outbox, PrepareRequest, Settings};
 use zabkit::records::{
@@ -39,7 +40,8 @@ impl Host {
         let mut db = Database::new(loaded);
         let super_digest = Some(zabkit::tree::acl::digest_id("super:secret"));
         let nodes = NodeSettings { extended_types: true, enforce_quota: true, ..NodeSettings::default() };
-        db.set_settings(Settings { super_digest, nodes, ..Settings::default() });
+        let auth = AuthSettings { super_digest, ..AuthSettings::default() };
+        db.set_settings(Settings { auth, nodes, ..Settings::default() });
         let in_flight = InFlight::new(&db);
         let mut host = Host {
             db,

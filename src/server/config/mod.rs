@@ -215,6 +215,7 @@ impl Config {
         if min > max {
             return refuse(format!("minSessionTimeout must not be larger than maxSessionTimeout ({min} > {max} ms)"));
         }
+        self.auth.check(&at)?;
         let Some(id) = self.my_id else {
             return Ok(());
         };
