@@ -97,11 +97,11 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn watches_fire_for_whom_the_rules_say_and_as_often(steps in prop::collection::vec(step(), 1..80)) {
-        let (watches, mut model) = (WatchManager::new(), Model::default());
+    fn watches_fire_for_whom_the_rules_say_and_as_often(steps in prop::collection::vec(step(), 1..250)) {
+        let (mut watches, mut model) = (WatchManager::new(), Model::default());
         let acl: Arc<[Acl]> = Arc::new([Acl::open()]);
         for step in steps {
             match step {
@@ -127,8 +127,8 @@ proptest! {
                 Step::Fire { kind, path } => {
                     let mut events = Vec::new();
                     let change = Change { kind, path, zxid: Zxid(1), acl: &acl, parent_acl: &acl };
-                    watches.fire(&change, &mut |watcher, event, path| {
-                        events.push((watcher.0, event, path.to_string()));
+                    watches.fire(&change, &mut |watchers, event, path| {
+                        events.extend(watchers.iter().map(|watcher| (watcher.0, event, path.to_string())));
                     });
                     prop_assert_eq!(events, model.fire(kind, path), "{:?} {}", kind, path);
                 }
@@ -140,6 +140,14 @@ proptest! {
             };
             let counts = watches.counts();
             prop_assert_eq!((counts.data, counts.child), (pairs(DATA), pairs(CHILD)));
+            let in_data: BTreeSet<_> =
+                model.0.iter().filter(|watch| watch.0 == DATA).map(|watch| (watch.1, watch.2)).collect();
+            let listed = watches.data_watches();
+            let listed: Vec<_> = listed.iter().map(|(path, watcher)| (path.as_str(), watcher.0)).collect();
+            prop_assert_eq!(listed, in_data.iter().copied().collect::<Vec<_>>());
+            let distinct = |of: fn(&(&'static str, u64)) -> String| in_data.iter().map(of).collect::<BTreeSet<_>>().len();
+            prop_assert_eq!(counts.data_paths, distinct(|pair| pair.0.to_string()));
+            prop_assert_eq!(watches.data_watchers(), distinct(|pair| pair.1.to_string()));
         }
     }
 }

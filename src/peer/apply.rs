@@ -8,12 +8,12 @@
 
 use super::Database;
 use super::io::{ConnId, Note, Now, Proposal};
-use super::outbox::{ConnPhase, Outbox, OutboxState, Waiting, What};
+use super::outbox::{ConnPhase, Notification, Outbox, OutboxState, Waiting, What};
 use crate::jute::{Record, write_string};
-use crate::records::{DIGEST_VERSION, ErrorCode, EventType, MultiHeader, ReplyHeader, Txn, TxnBody, Zxid, op, perms};
+use crate::records::{Acl, DIGEST_VERSION, ErrorCode, EventType, MultiHeader, ReplyHeader, Txn, TxnBody, op, perms};
 use crate::sync::get_mut;
 use crate::tree::acl::{self, AclRules};
-use crate::tree::{Change, ResultBody, TxnResult};
+use crate::tree::{ResultBody, TxnResult};
 use std::sync::Arc;
 
 impl Database {
@@ -44,18 +44,23 @@ impl Database {
 
     /// Changes the tree; each change's events are in the outboxes before the next change is made.
     fn apply<'t>(&mut self, txn: &'t Txn, dirty: &mut Vec<Arc<Outbox>>) -> TxnResult<'t> {
-        let (watches, rules) = (&self.watches, &self.settings.auth.acl);
+        let (watches, rules) = (&mut self.watches, &self.settings.auth.acl);
         let conns = &get_mut(&mut self.conns).all;
+        let mut notification = Notification::default();
         #[cfg(any(test, loom))]
         let faults = &self.faults;
         self.tree.apply(txn.session, txn.zxid, txn.time_ms, &txn.body, &mut |change| {
-            watches.fire(&change, &mut |watcher, kind, path| {
-                let Some(outbox) = conns.get(&ConnId(watcher.0)) else { return };
-                #[cfg(any(test, loom))]
-                if faults.postpone_event(outbox, txn.zxid, kind, path) {
-                    return;
+            watches.fire(&change, &mut |watchers, kind, path| {
+                notification.set(txn.zxid, kind, path);
+                let list = if kind == EventType::NodeChildrenChanged { change.parent_acl } else { change.acl };
+                for watcher in watchers {
+                    let Some(outbox) = conns.get(&ConnId(watcher.0)) else { continue };
+                    #[cfg(any(test, loom))]
+                    if faults.postpone_event(outbox, txn.zxid, kind, path) {
+                        continue;
+                    }
+                    deliver(rules, list, &notification, outbox, dirty);
                 }
-                deliver(rules, outbox, &change, kind, path, txn.zxid, dirty);
             });
         })
     }
@@ -143,19 +148,16 @@ impl Database {
 /// An event goes only to those who may read what it is about; a one-shot watch is used up all the same.
 fn deliver(
     rules: &AclRules,
+    list: &[Acl],
+    notification: &Notification,
     outbox: &Arc<Outbox>,
-    change: &Change<'_>,
-    kind: EventType,
-    path: &str,
-    zxid: Zxid,
     dirty: &mut Vec<Arc<Outbox>>,
 ) {
-    let list = if kind == EventType::NodeChildrenChanged { change.parent_acl } else { change.acl };
     let mut state = outbox.lock();
     if !acl::allows(rules, list, &state.auth, perms::READ) {
         return;
     }
-    state.event(zxid, kind, path);
+    state.event(notification);
     if state.announce() {
         dirty.push(outbox.clone());
     }

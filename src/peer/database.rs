@@ -307,6 +307,11 @@ impl Database {
         }
     }
 
+    /// Connections with data watches, for `wchs`.
+    pub fn data_watchers(&self) -> usize {
+        self.watches.data_watchers()
+    }
+
     /// What `cons` tells, by connection.
     pub fn connections(&self) -> Vec<ConnInfo> {
         lock(&self.conns).all.values().map(|outbox| outbox.info()).collect()

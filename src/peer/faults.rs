@@ -3,7 +3,7 @@
 
 use super::Database;
 use super::io::{ConnId, Now};
-use super::outbox::Outbox;
+use super::outbox::{Notification, Outbox};
 use crate::records::{EventType, Zxid};
 use crate::sync::{Mutex, lock};
 use crate::tree::{WatchMode, WatchTable, WatcherId};
@@ -103,7 +103,7 @@ impl Database {
         }
         for (outbox, zxid, kind, path) in late.events {
             let mut state = outbox.lock();
-            state.event(zxid, kind, &path);
+            state.event(&Notification::new(zxid, kind, &path));
             if state.announce() {
                 dirty.push(outbox.clone());
             }

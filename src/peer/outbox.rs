@@ -179,6 +179,32 @@ impl ConnStats {
     }
 }
 
+/// An event as it is sent, encoded once for all who are told of it.
+#[derive(Debug, Default)]
+pub(super) struct Notification {
+    frame: Vec<u8>,
+}
+
+impl Notification {
+    pub fn new(zxid: Zxid, kind: EventType, path: &str) -> Notification {
+        let mut notification = Notification::default();
+        notification.set(zxid, kind, path);
+        notification
+    }
+
+    /// Makes another event of it, in the same room.
+    pub fn set(&mut self, zxid: Zxid, kind: EventType, path: &str) {
+        self.frame.clear();
+        write_frame(&mut self.frame, |out| {
+            ReplyHeader { xid: NOTIFICATION_XID, zxid, err: 0 }.write(out);
+            // A [`WatcherEvent`](crate::records::WatcherEvent), without a path of its own.
+            (kind as i32).write(out);
+            SYNC_CONNECTED.write(out);
+            write_string(path, out);
+        });
+    }
+}
+
 /// A line of `cons`.
 #[derive(Clone, Debug)]
 pub struct ConnInfo {
@@ -372,15 +398,19 @@ impl OutboxState {
 
     /// Appends a frame. Nothing is added to a connection that is closing.
     fn frame(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.phase == ConnPhase::Closing {
-            return;
+        if self.takes_frame() {
+            write_frame(&mut self.bytes, write);
+            self.stats.sent += 1;
         }
-        if self.bytes.len() > OUTPUT_BYTES_MAX {
+    }
+
+    /// Whether a frame can be appended. At the bound the connection is closed.
+    fn takes_frame(&mut self) -> bool {
+        if self.phase != ConnPhase::Closing && self.bytes.len() > OUTPUT_BYTES_MAX {
             self.bytes = Vec::new();
-            return self.end_for(ConnEnd::DoesNotRead);
+            self.end_for(ConnEnd::DoesNotRead);
         }
-        write_frame(&mut self.bytes, write);
-        self.stats.sent += 1;
+        self.phase != ConnPhase::Closing
     }
 
     /// Appends the reply to a request that was read at `since_micros`. With an error there is no body.
@@ -429,14 +459,11 @@ impl OutboxState {
     }
 
     /// Appends a notification.
-    pub fn event(&mut self, zxid: Zxid, kind: EventType, path: &str) {
-        self.frame(|out| {
-            ReplyHeader { xid: NOTIFICATION_XID, zxid, err: 0 }.write(out);
-            // A [`WatcherEvent`](crate::records::WatcherEvent), without a path of its own.
-            (kind as i32).write(out);
-            SYNC_CONNECTED.write(out);
-            write_string(path, out);
-        });
+    pub fn event(&mut self, notification: &Notification) {
+        if self.takes_frame() {
+            self.bytes.extend_from_slice(&notification.frame);
+            self.stats.sent += 1;
+        }
     }
 
     /// The session is open: appends the connect response. Only once.

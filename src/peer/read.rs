@@ -7,7 +7,7 @@
 
 use super::Database;
 use super::io::{ConnId, Now};
-use super::outbox::OutboxState;
+use super::outbox::{Notification, OutboxState};
 use crate::jute::{Record, write_buffer, write_string};
 use crate::records::{
     ClientInfo, Ephemerals, ErrorCode, EventType, Id, MultiOp, MultiRequest, MultiResponse, MultiResult, PING_XID,
@@ -174,7 +174,7 @@ impl Database {
 
     fn set_watches(&self, watcher: WatcherId, state: &mut OutboxState, relative: Zxid, lists: &WatchLists<'_>) {
         self.watches.set_watches(&self.tree, watcher, relative, lists, &mut |kind: EventType, path: &str| {
-            state.event(Zxid::NONE, kind, path);
+            state.event(&Notification::new(Zxid::NONE, kind, path));
         });
     }
 

@@ -75,7 +75,9 @@ fn text(shared: &Arc<Shared>, conn: &Conn, word: &str) -> String {
         }
         "wchs" => format!(
             "{} connections watching {} paths\nTotal watches:{}\n",
-            stats.watches.data_watchers, stats.watches.data_paths, stats.watches.data
+            sync::read(&shared.db).data_watchers(),
+            stats.watches.data_paths,
+            stats.watches.data
         ),
         "dump" => dump(shared),
         // wchc and wchp walk all watches; they are not told.

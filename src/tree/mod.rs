@@ -25,13 +25,14 @@ mod quota;
 mod result;
 mod snapshot;
 mod watch;
+mod watch_store;
 
 pub use lifetimes::{Lifetimes, ReapMark};
 pub use loader::{LoadError, TreeLoader};
 pub use quota::ExceededQuota;
 pub use result::{Change, ChangeKind, ResultBody, TxnResult};
 pub use snapshot::CursorId;
-pub use watch::{WatchCounts, WatchLists, WatchManager, WatchMode, WatchTable, WatcherId, WatcherType};
+pub use watch::{Deliver, WatchCounts, WatchLists, WatchManager, WatchMode, WatchTable, WatcherId, WatcherType};
 
 use crate::records::{Acl, Owner, SessionId, Stat, StatPersisted, perms};
 use ephemerals::Ephemerals;
