@@ -17,6 +17,10 @@ const DEAF_MICROS: u64 = 1_000_000;
 /// A session's connection without traffic is closed after its timeout and this. ZooKeeper: buckets of 10 s.
 const IDLE_GRACE_MICROS: u64 = 10_000_000;
 
+/// Outboxes that the core writes in one go, and how long it goes on with more of them before others have their turn.
+const FLUSH_CHUNK: usize = 32;
+const FLUSH_MICROS_MAX: u64 = 1000;
+
 /// The client connections of a server.
 #[derive(Default)]
 pub struct Connections {
@@ -110,21 +114,33 @@ impl Connections {
         *lock(&self.table) = Table::default();
     }
 
-    /// Writes what the core has put into these outboxes.
-    pub fn flush(&self, shared: &Shared, dirty: &mut Vec<Arc<Outbox>>) {
-        for outbox in dirty.drain(..) {
-            let Some(conn) = self.get(outbox.conn()) else {
-                continue;
-            };
-            let flushed = conn.flush(shared);
-            if flushed == Flushed::Closing {
-                // The client sees the end now, not when the task has its turn: who is told that a role is over
-                // (`Ensemble::kill`) finds its connections closed.
-                let _ = socket2::SockRef::from(conn.write.as_ref()).shutdown(std::net::Shutdown::Write);
+    /// Writes what the core has put into these outboxes, and takes those that it came to out of `dirty`. Without `all`
+    /// it stops after a while ([`FLUSH_MICROS_MAX`]): a change that thousands watch does not keep this thread from
+    /// everything else until the last of them has been told.
+    pub fn flush(&self, shared: &Shared, dirty: &mut Vec<Arc<Outbox>>, all: bool) {
+        let is_long = !all && dirty.len() > FLUSH_CHUNK;
+        let deadline = if is_long { shared.clock.micros() + FLUSH_MICROS_MAX } else { u64::MAX };
+        let mut done = 0;
+        for chunk in dirty.chunks(FLUSH_CHUNK) {
+            chunk.iter().for_each(|outbox| self.flush_one(shared, outbox));
+            done += chunk.len();
+            if is_long && shared.clock.micros() > deadline {
+                break;
             }
-            if flushed != Flushed::All || conn.is_paused.load(Ordering::Relaxed) {
-                conn.wake.notify_one();
-            }
+        }
+        dirty.drain(..done);
+    }
+
+    fn flush_one(&self, shared: &Shared, outbox: &Outbox) {
+        let Some(conn) = self.get(outbox.conn()) else { return };
+        let flushed = conn.flush(shared);
+        if flushed == Flushed::Closing {
+            // The client sees the end now, not when the task has its turn: who is told that a role is over
+            // (`Ensemble::kill`) finds its connections closed.
+            let _ = socket2::SockRef::from(conn.write.as_ref()).shutdown(std::net::Shutdown::Write);
+        }
+        if flushed != Flushed::All || conn.is_paused.load(Ordering::Relaxed) {
+            conn.wake.notify_one();
         }
     }
 

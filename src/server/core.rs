@@ -80,10 +80,15 @@ impl Core {
                 self.shared.pause.point();
             }
             let wakeup = self.set_timer(timer.as_mut());
+            let has_unsent = !self.turn.dirty.is_empty();
+            if has_unsent {
+                tokio::task::yield_now().await; // So that connections have their turn in between.
+            }
             tokio::select! {
                 biased;
                 n = events.recv_many(&mut batch, TURN_MAX) => assert!(n > 0, "the server holds a sender"),
                 () = &mut timer, if wakeup => {}
+                () = std::future::ready(()), if has_unsent => {}
             }
             #[cfg(test)]
             self.take_late(batch.is_empty());
@@ -272,10 +277,13 @@ impl Core {
         }
         self.links.flush();
         self.disk.push(&mut self.turn.jobs);
-        self.shared.connections.flush(&self.shared, &mut self.turn.dirty);
+        // Whoever hears of a transition finds the connections closed that it closes.
+        let (former, status) = (self.shared.peer_status(), self.peer.status());
+        let is_transition = transition(&former) != transition(&status);
+        self.shared.connections.flush(&self.shared, &mut self.turn.dirty, is_transition);
         #[cfg(test)]
         self.do_late();
-        self.publish_status();
+        self.publish_status(&former, status, is_transition);
         None
     }
 
@@ -292,7 +300,7 @@ impl Core {
     fn do_late(&mut self) {
         let late = std::mem::take(&mut self.turn.late);
         sync::read(&self.shared.db).do_late(late, &mut self.turn.dirty);
-        self.shared.connections.flush(&self.shared, &mut self.turn.dirty);
+        self.shared.connections.flush(&self.shared, &mut self.turn.dirty, true);
     }
 
     /// A clean end: clients are closed after their answers, the log is closed after its last append.
@@ -300,15 +308,13 @@ impl Core {
         self.acceptor.stop();
         let now = self.shared.now();
         sync::write(&self.shared.db).perform(now, [DbOp::StopServing], &mut self.turn.dirty, &mut Vec::new());
-        self.shared.connections.flush(&self.shared, &mut self.turn.dirty);
+        self.shared.connections.flush(&self.shared, &mut self.turn.dirty, true);
         self.links.flush();
         self.turn.jobs.push(Job::Close);
         self.disk.push(&mut self.turn.jobs);
     }
 
-    fn publish_status(&mut self) {
-        let (former, status) = (self.shared.peer_status(), self.peer.status());
-        let is_transition = transition(&former) != transition(&status);
+    fn publish_status(&mut self, former: &PeerStatus, status: PeerStatus, is_transition: bool) {
         if is_transition && let Some(injuries) = &self.shared.injuries {
             // First, so that whoever sees the new status finds it written down.
             let reason = self.turn.reason.take().unwrap_or_default();
@@ -326,7 +332,7 @@ impl Core {
 }
 
 /// What of a status is a transition.
-fn transition(status: &PeerStatus) -> impl PartialEq {
+fn transition(status: &PeerStatus) -> impl PartialEq + use<> {
     (status.state, status.serving, status.read_only, status.leader, status.epoch)
 }
 
