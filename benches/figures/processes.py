@@ -62,6 +62,7 @@ class Cluster:
     command: str
     root: Path
     servers: int = 3
+    settings: tuple[str, ...] = ()
     ports: list[int] = field(default_factory=list)
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -96,6 +97,7 @@ class Cluster:
                 *(f"dataDir={data}", "clientPortAddress=127.0.0.1", f"clientPort={self.client_port(i)}"),
                 "4lw.commands.whitelist=*",
                 *(ensemble if self.servers > 1 else ()),
+                *self.settings,
             ]
             (self._dir(i) / "zoo.cfg").write_text("\n".join(settings) + "\n")
 
