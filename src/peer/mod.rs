@@ -25,6 +25,10 @@ mod prepare;
 mod prepare_tests;
 mod quorum_peer;
 mod read;
+#[cfg(all(test, not(loom)))]
+mod reaper_tests;
+#[cfg(all(test, not(loom)))]
+mod rules_tests;
 mod sasl;
 mod sessions;
 mod settings;

@@ -120,6 +120,12 @@ impl TestHost {
         Proposal { bytes: txn.to_bytes().into(), txn: Arc::new(txn) }
     }
 
+    /// What was proposed and not committed never was.
+    #[cfg(not(loom))]
+    pub fn forget(&self) {
+        lock(&self.leader).in_flight = InFlight::new(&read(&self.db));
+    }
+
     /// One hold of the write lock for all of them.
     pub fn commit(&self, proposals: Vec<Proposal>) {
         self.perform(proposals.into_iter().map(DbOp::Commit));
