@@ -62,6 +62,19 @@ impl Client {
         Ok((header.xid, header.err, from.rest().to_vec()))
     }
 
+    /// Sends the request and waits for its answer: the code in it.
+    pub fn ask(&mut self, request: &Request) -> io::Result<i32> {
+        self.xid += 1;
+        let (xid, op) = (self.xid, request.op());
+        self.send(|out| {
+            RequestHeader { xid, op }.write(out);
+            request.write(out);
+        });
+        let (answered, err, _) = self.reply()?;
+        assert_eq!(answered, xid);
+        Ok(err)
+    }
+
     fn call(&mut self, request: Request) -> io::Result<Response> {
         self.xid += 1;
         let (xid, op) = (self.xid, request.op());
