@@ -4,8 +4,9 @@ mod wire;
 
 use std::time::{Duration, Instant};
 use wire::{Client, word};
-use zabkit::records::ServerId;
-use zabkit::server::{Config, Ensemble, EnsembleConfig, Exit, Listeners, Role, Server, Whitelist};
+use zabkit::peer::ReaperConfig;
+use zabkit::records::{CreateRequest, CreateTtlRequest, PathVersion, Request, RequestAcl, ServerId};
+use zabkit::server::{Config, Ensemble, EnsembleConfig, Exit, Listeners, NodesConfig, Role, Server, Whitelist};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -92,6 +93,33 @@ fn four_letter_words_are_answered_under_the_whitelist() {
     assert!(mntr.contains("\nzk_server_state\tstandalone\n") && mntr.contains("\nzk_znode_count\t6\n"), "{mntr}");
     assert_eq!(word(addr, b"stat"), "stat is not executed because it is not in the whitelist.\n");
     assert_eq!(word(addr, b"zzzz"), "");
+}
+
+#[test]
+fn a_ttl_node_and_an_empty_container_go_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let reaper = ReaperConfig { check_interval_ms: 50, ..ReaperConfig::default() };
+    let nodes = NodesConfig { extended_types: Some(true), reaper, ..NodesConfig::default() };
+    let server = Server::start(Config { nodes, ..standalone(dir.path()) }, Listeners::default()).unwrap();
+    wait_serving(&server);
+    let mut client = Client::connect(server.client_addr()).unwrap();
+    let acl = Some(vec![RequestAcl { perms: 31, scheme: Some("world".into()), id: Some("anyone".into()) }]);
+    let new = |path: &str, flags| CreateRequest { path: Some(path.into()), data: None, acl: acl.clone(), flags };
+    let CreateRequest { path, data, acl, flags } = new("/ttl", 5);
+    let requests = [
+        Request::CreateTtl(CreateTtlRequest { path, data, acl, flags, ttl_ms: 1 }),
+        Request::CreateContainer(new("/container", 4)),
+        Request::Create(new("/container/x", 0)),
+        Request::Delete(PathVersion { path: Some("/container/x".into()), version: -1 }),
+    ];
+    for request in requests {
+        assert_eq!(client.ask(&request).unwrap(), 0, "{request:?}");
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while client.get("/ttl").is_ok() || client.get("/container").is_ok() {
+        assert!(Instant::now() < deadline, "they are still there");
+    }
+    client.get("/").unwrap();
 }
 
 #[test]

@@ -48,6 +48,21 @@ def test_a_write_survives_kill_and_restart(zk_server: blocking.Server, connect: 
     assert connect(zk_server.hosts).get("/kept")[0] == b"1"
 
 
+async def test_ttl_nodes_are_there_unless_they_are_turned_off_and_go_after_their_time() -> None:
+    reaping = {"znode.container.checkIntervalMs": 50}
+    async with zabkit.Server(settings=reaping) as server, zabkit.Client(server.hosts) as zk:
+        async with zk.watch("/short") as events:
+            await zk.create("/short", ttl=0.1)
+            await zk.create("/long", ttl=1000.0)
+            kinds = [(await anext(events)).type.name for _ in range(2)]
+        assert kinds == ["CREATED", "DELETED"]
+        assert await zk.exists("/long")
+    off = {"extendedTypesEnabled": "false"}
+    async with zabkit.Server(settings=off) as server, zabkit.Client(server.hosts) as zk:
+        with pytest.raises(zabkit.UnimplementedError):
+            await zk.create("/short", ttl=0.1)
+
+
 def test_a_zoo_cfg_is_read_as_apache_reads_it(tmp_path: Path, connect: Connect) -> None:
     data = tmp_path / "data"
     port = free_port()
