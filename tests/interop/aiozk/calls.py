@@ -252,3 +252,19 @@ async def test_a_session_survives_its_server(trio):
         finally:
             member.start()
             trio.wait_serving()
+
+
+async def test_a_client_that_may_reads_from_a_server_without_a_quorum():
+    # Without local sessions Apache grants no session here; zabkit would.
+    with Ensemble(3, config={"readonlymode.enabled": "true", "localSessionsEnabled": "true"}) as three:
+        three.start()
+        last, *others = three
+        async with connected(last.host, chroot="/kept") as client:
+            await client.create("/node", b"still here")
+        for member in others:
+            member.kill()
+
+        # With a chroot it would begin with a write.
+        async with connected(last.host, chroot=None, allow_read_only=True) as client:
+            assert await client.get_data("/kept/node") == b"still here"
+            assert await client.get_children("/kept") == ["node"]
