@@ -4,6 +4,7 @@
 //! workers let one server read on several CPUs; each is a thread with a runtime of its own.
 
 use super::connection;
+use super::secure::Speaks;
 use super::shared::Shared;
 use super::task;
 use std::io;
@@ -20,16 +21,16 @@ const IDLE_SWEEP: Duration = Duration::from_secs(1);
 
 /// What a worker is told.
 enum Accepted {
-    Connection(std::net::TcpStream, SocketAddr),
+    Connection(std::net::TcpStream, SocketAddr, Speaks),
     /// There is nothing to serve; a pause is asked for.
     Wake,
     End,
 }
 
-/// The listener's task and the workers.
+/// The listeners' tasks and the workers.
 #[derive(Default)]
 pub struct Acceptor {
-    accepting: Option<AbortHandle>,
+    accepting: Vec<AbortHandle>,
     /// Ends them when dropped.
     workers: Workers,
 }
@@ -43,17 +44,15 @@ struct Workers {
 
 impl Acceptor {
     /// Starts accepting on the current runtime.
-    pub fn start(shared: &Arc<Shared>, listener: Option<std::net::TcpListener>) -> io::Result<Acceptor> {
+    pub fn start(shared: &Arc<Shared>, listeners: Vec<(std::net::TcpListener, Speaks)>) -> io::Result<Acceptor> {
         let workers = Workers::start(shared)?;
-        let queues = workers.queues.clone();
-        let accepting = match listener {
-            Some(listener) => {
-                listener.set_nonblocking(true)?;
-                let listener = TcpListener::from_std(listener)?;
-                Some(task::spawn("the acceptor", &shared.events, accept(shared.clone(), listener, queues)))
-            }
-            None => None,
-        };
+        let mut accepting = Vec::new();
+        for (listener, speaks) in listeners {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            let accept = accept(shared.clone(), listener, speaks, workers.queues.clone());
+            accepting.push(task::spawn("the acceptor", &shared.events, accept));
+        }
         let sweeping = shared.clone();
         task::spawn("the sweeper", &shared.events, async move {
             loop {
@@ -73,7 +72,7 @@ impl Acceptor {
 
     /// No client is accepted any more.
     pub fn stop(&mut self) {
-        if let Some(task) = self.accepting.take() {
+        for task in self.accepting.drain(..) {
             task.abort();
         }
     }
@@ -108,7 +107,12 @@ impl Drop for Workers {
     }
 }
 
-async fn accept(shared: Arc<Shared>, listener: TcpListener, queues: Vec<mpsc::UnboundedSender<Accepted>>) {
+async fn accept(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    speaks: Speaks,
+    queues: Vec<mpsc::UnboundedSender<Accepted>>,
+) {
     let mut turn = 0;
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -121,10 +125,10 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, queues: Vec<mpsc::Un
             }
         };
         if queues.is_empty() {
-            connection::serve(&shared, stream, peer);
+            connection::serve(&shared, stream, peer, speaks.clone());
         } else if let Ok(stream) = stream.into_std() {
             turn = (turn + 1) % queues.len();
-            let _ = queues[turn].send(Accepted::Connection(stream, peer));
+            let _ = queues[turn].send(Accepted::Connection(stream, peer, speaks.clone()));
         }
     }
 }
@@ -133,9 +137,9 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, queues: Vec<mpsc::Un
 async fn work(shared: &Arc<Shared>, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
     while let Some(accepted) = accepted.recv().await {
         match accepted {
-            Accepted::Connection(stream, peer) => {
+            Accepted::Connection(stream, peer, speaks) => {
                 if let Ok(stream) = TcpStream::from_std(stream) {
-                    connection::serve(shared, stream, peer);
+                    connection::serve(shared, stream, peer, speaks);
                 }
             }
             Accepted::Wake => shared.pause.point(),

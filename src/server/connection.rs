@@ -9,8 +9,10 @@
 //! ZooKeeper: `NIOServerCnxn`.
 
 use super::limits::ConnectKind;
+use super::secure::{Secure, Speaks};
 use super::shared::{Shared, count};
 use super::task;
+use super::tls::TlsSession;
 use super::words;
 use crate::jute::Record;
 use crate::peer::io::Input;
@@ -43,6 +45,8 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// Wall clock, ms since 1970 UTC.
     pub established_ms: i64,
+    /// Monotonic.
+    accepted_micros: u64,
     pub(super) write: OwnedWriteHalf,
     sending: Mutex<Sending>,
     /// Tells the task that there is more to write, that frames can be taken again, or that the connection ends.
@@ -52,6 +56,8 @@ pub struct Conn {
     /// When something was last received, monotonic.
     pub(super) heard_micros: AtomicU64,
     is_expired: AtomicBool,
+    /// When a TLS handshake, or the first bytes on a port that takes both, must be over, monotonic; `u64::MAX`: they are.
+    handshake_until_micros: AtomicU64,
 }
 
 /// What a connection does after a turn.
@@ -77,9 +83,19 @@ struct Sending {
     counted: usize,
     /// Since when the socket takes nothing, monotonic; 0: it does.
     blocked_micros: u64,
+    /// Makes `bytes`, if the connection is TLS.
+    tls: Option<Box<TlsSession>>,
 }
 
 impl Sending {
+    /// Fills `bytes`, which is empty. True: the connection is to be closed behind them.
+    fn fill(&mut self, outbox: &Outbox) -> bool {
+        match &mut self.tls {
+            None => outbox.take(&mut self.bytes),
+            Some(tls) => tls.fill(&mut self.bytes, |plain| outbox.take(plain)),
+        }
+    }
+
     fn rest(&self) -> usize {
         self.bytes.len() - self.written
     }
@@ -111,12 +127,13 @@ impl std::fmt::Display for Omitted {
 }
 
 /// Serves a connection that was just accepted, on the current runtime, until it ends.
-pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, speaks: Speaks) {
     // A listener of both families sees an IPv4 client as `::ffff:1.2.3.4`.
     let ip = peer.ip().to_canonical();
     let peer = SocketAddr::new(ip, peer.port());
     let limits = &shared.config.limits;
-    let id = match shared.connections.reserve(ip, limits.max_client_cnxns, limits.max_cnxns) {
+    let is_secure = matches!(speaks, Speaks::Tls(_));
+    let id = match shared.connections.reserve(ip, is_secure, limits.max_client_cnxns, limits.max_cnxns) {
         Ok(id) => id,
         Err(refused) => {
             refused.say(shared);
@@ -136,13 +153,16 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         outbox: outbox.clone(),
         peer,
         established_ms: now.wall_ms,
+        accepted_micros: now.micros,
         write,
         sending: Mutex::default(),
         wake: Notify::new(),
         is_paused: AtomicBool::new(false),
         heard_micros: AtomicU64::new(now.micros),
         is_expired: AtomicBool::new(false),
+        handshake_until_micros: AtomicU64::new(u64::MAX),
     });
+    conn.set_handshake_limit(speaks.handshake_micros(shared));
     shared.connections.insert(conn.clone());
     {
         let db = sync::read(&shared.db);
@@ -157,15 +177,15 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     let events = shared.events.clone();
     task::spawn("a client's connection", &events, async move {
         let (input, room) = (Vec::new(), READ_BYTES_MIN);
-        let waiting_micros = None;
-        let mut task = Task { shared: &shared, conn: &conn, read, input, is_first: true, room, waiting_micros };
+        let (secure, waiting_micros) = (Secure::new(speaks), None);
+        let mut task = Task { shared: &shared, conn: &conn, read, input, secure, is_first: true, room, waiting_micros };
         task.run().await;
         conn.forget_unsent(&shared);
         // Not after a panic of the core: then the lock is poisoned, and nobody is left to be told.
         if let Ok(db) = shared.db.read() {
             db.detach(id);
         }
-        shared.connections.release(id, ip);
+        shared.connections.release(id, ip, is_secure);
     });
 }
 
@@ -196,7 +216,7 @@ impl Conn {
             if sending.written == sending.bytes.len() {
                 sending.written = 0;
                 sending.bytes.clear();
-                let is_closing = self.outbox.take(&mut sending.bytes);
+                let is_closing = sending.fill(&self.outbox);
                 if sending.bytes.is_empty() {
                     if sending.bytes.capacity() > BUFFER_KEPT_MAX {
                         sending.bytes = Vec::new();
@@ -226,6 +246,44 @@ impl Conn {
 
     fn has_unsent(&self) -> bool {
         lock(&self.sending).rest() > 0
+    }
+
+    /// Sends `text` at the next flush, in place of what waits.
+    fn send_text(&self, text: Vec<u8>) {
+        let mut sending = lock(&self.sending);
+        match &mut sending.tls {
+            Some(tls) => tls.queue(text),
+            None => sending.bytes = text,
+        }
+    }
+
+    /// Adds what TLS says at its end behind what has not been sent.
+    fn close_tls(&self) {
+        let mut sending = lock(&self.sending);
+        let Sending { bytes, tls, .. } = &mut *sending;
+        if let Some(tls) = tls {
+            tls.close(bytes);
+        }
+    }
+
+    /// Does something with the TLS of this connection; `None`: it has none.
+    pub(super) fn with_tls<T>(&self, act: impl FnOnce(&mut TlsSession) -> T) -> Option<T> {
+        lock(&self.sending).tls.as_deref_mut().map(act)
+    }
+
+    /// From here on the connection is TLS.
+    pub(super) fn begin_tls(&self, session: TlsSession) {
+        lock(&self.sending).tls = Some(Box::new(session));
+    }
+
+    /// Until when a handshake must be over, in µs from the beginning; `None`: there is none, or it is.
+    pub(super) fn set_handshake_limit(&self, limit_micros: Option<u64>) {
+        let until = limit_micros.map_or(u64::MAX, |limit| self.accepted_micros.saturating_add(limit));
+        self.handshake_until_micros.store(until, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_handshake_late(&self, now_micros: u64) -> bool {
+        now_micros > self.handshake_until_micros.load(Ordering::Relaxed)
     }
 
     /// How many bytes the socket does not take, and since when.
@@ -287,10 +345,12 @@ type Split<'b> = (&'b [u8], &'b [u8]);
 /// The task of a connection: reads, and writes what the core could not.
 struct Task<'a> {
     shared: &'a Arc<Shared>,
-    conn: &'a Conn,
+    conn: &'a Arc<Conn>,
     read: OwnedReadHalf,
     /// Received, not taken yet; begins with a length.
     input: Vec<u8>,
+    /// What turns the socket's bytes into these, unless they are the same.
+    secure: Option<Secure>,
     /// Nothing has been taken: a word or a connect request comes.
     is_first: bool,
     /// How much to read at once.
@@ -305,12 +365,13 @@ impl Task<'_> {
         loop {
             let reads = !self.conn.is_paused.load(Ordering::Relaxed);
             let writes = self.conn.has_unsent();
+            let buffer = self.secure.as_mut().map_or(&mut self.input, |secure| &mut secure.received);
             if reads {
-                self.input.reserve(self.room);
+                buffer.reserve(self.room);
             }
             let stall = Duration::from_millis(u64::from(self.shared.config.limits.request_throttle_stall_ms));
             let received = tokio::select! {
-                n = self.read.read_buf(&mut self.input), if reads => Some(n),
+                n = self.read.read_buf(buffer), if reads => Some(n),
                 ready = self.conn.write.writable(), if writes => match ready {
                     Ok(()) => None,
                     Err(error) => Some(Err(error)),
@@ -318,17 +379,32 @@ impl Task<'_> {
                 () = self.conn.wake.notified() => None,
                 () = tokio::time::sleep(stall), if next == Next::Poll => None,
             };
-            let mut turn = received.map_or(Ok(()), |n| self.on_received(n)).and_then(|()| self.process());
+            let mut received = received.map_or(Ok(()), |n| self.on_received(n));
+            if received.is_ok() && self.secure.is_some() {
+                received = self.decrypt().await;
+            }
+            let mut turn = received.and_then(|()| self.process());
             while let Ok(Next::Turn) = turn {
                 // All other connections that have something to do go first.
                 tokio::task::yield_now().await;
                 turn = self.process();
             }
             match turn {
+                // The client has ended its direction: as the end of a plain stream.
+                Ok(Next::Read) if self.secure.as_ref().is_some_and(Secure::is_over) => return self.finish().await,
                 Ok(what) => next = what,
                 Err(End) => return self.finish().await,
             }
         }
+    }
+
+    /// Moves what has come over TLS to the input.
+    async fn decrypt(&mut self) -> Result<(), End> {
+        let Some(secure) = &mut self.secure else { return Ok(()) };
+        if !secure.decrypt(self.shared, self.conn, &mut self.input).await.map_err(|_| End)? {
+            self.secure = None; // It speaks plainly.
+        }
+        Ok(())
     }
 
     /// Counts what one read has brought; the end of the stream is the end.
@@ -391,7 +467,7 @@ impl Task<'_> {
             return match end {
                 words::Answer::NeedsMore => Ok(()),
                 words::Answer::Text(text) => {
-                    lock(&self.conn.sending).bytes = text;
+                    self.conn.send_text(text);
                     self.conn.flush(self.shared);
                     Err(End)
                 }
@@ -542,6 +618,10 @@ impl Task<'_> {
         }
         let deadline = tokio::time::sleep(Duration::from_secs(2));
         tokio::pin!(deadline);
+        if self.secure.is_some() {
+            self.conn.close_tls();
+            self.conn.flush(self.shared);
+        }
         while self.conn.has_unsent() {
             tokio::select! {
                 ready = self.conn.write.writable() => {

@@ -31,7 +31,21 @@ pub struct Connections {
 #[derive(Default)]
 struct Table {
     by_id: HashMap<ConnId, Arc<Conn>>,
+    plain: Port,
+    secure: Port,
+}
+
+/// The connections of one port: each has the limits for itself, as in Apache, where each has a factory of its own.
+#[derive(Default)]
+struct Port {
+    connections: usize,
     by_ip: HashMap<IpAddr, u32>,
+}
+
+impl Table {
+    fn port(&mut self, is_secure: bool) -> &mut Port {
+        if is_secure { &mut self.secure } else { &mut self.plain }
+    }
 }
 
 /// Why a new connection is refused.
@@ -65,17 +79,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connections {
-    /// Registers a connection from `ip`, unless there are too many.
-    pub fn reserve(&self, ip: IpAddr, max_per_ip: u32, max: u32) -> Result<ConnId, Refused> {
+    /// Registers a connection from `ip` to one of the two ports, unless there are too many.
+    pub fn reserve(&self, ip: IpAddr, is_secure: bool, max_per_ip: u32, max: u32) -> Result<ConnId, Refused> {
         let mut table = lock(&self.table);
-        if max > 0 && table.by_id.len() >= max as usize {
-            return Err(Refused::TooMany(table.by_id.len()));
+        let port = table.port(is_secure);
+        if max > 0 && port.connections >= max as usize {
+            return Err(Refused::TooMany(port.connections));
         }
-        let count = table.by_ip.entry(ip).or_default();
+        let count = port.by_ip.entry(ip).or_default();
         if max_per_ip > 0 && *count >= max_per_ip {
             return Err(Refused::TooManyFrom(ip));
         }
         *count += 1;
+        port.connections += 1;
         Ok(ConnId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1))
     }
 
@@ -83,18 +99,20 @@ impl Connections {
         lock(&self.table).by_id.insert(conn.outbox.conn(), conn);
     }
 
-    pub fn release(&self, conn: ConnId, ip: IpAddr) {
+    pub fn release(&self, conn: ConnId, ip: IpAddr, is_secure: bool) {
         let mut table = lock(&self.table);
         table.by_id.remove(&conn);
         // Ten thousand that have gone need not be remembered by the room they took.
         if table.by_id.capacity() > 4 * table.by_id.len() + 1024 {
             table.by_id.shrink_to_fit();
         }
-        if let Some(count) = table.by_ip.get_mut(&ip) {
+        let port = table.port(is_secure);
+        if let Some(count) = port.by_ip.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
-                table.by_ip.remove(&ip);
+                port.by_ip.remove(&ip);
             }
+            port.connections -= 1;
         }
     }
 
@@ -160,6 +178,18 @@ impl Connections {
                 }
             };
             let grace = if info.phase == ConnPhase::Open { IDLE_GRACE_MICROS } else { 0 };
+            if conn.is_handshake_late(now) {
+                count(&shared.metrics.tls_handshake_exceeded, 1);
+                if let Some(left_out) = shared.limits.repetition("handshake", now / 1000) {
+                    tracing::warn!(
+                        "TLS handshake with /{} took too long, it is closed{}",
+                        conn.peer,
+                        Omitted(left_out)
+                    );
+                }
+                conn.expire();
+                continue;
+            }
             if idle > limit + grace {
                 if info.phase == ConnPhase::Connecting {
                     count(&shared.metrics.sessionless_expired, 1);

@@ -106,6 +106,8 @@ fn counters(metrics: &Metrics, out: &mut Lines) {
         ("connection_rejected", &metrics.connection_rejected),
         ("connection_request_count", &metrics.connection_requests),
         ("sessionless_connections_expired", &metrics.sessionless_expired),
+        ("unsuccessful_handshake", &metrics.unsuccessful_handshake),
+        ("tls_handshake_exceeded", &metrics.tls_handshake_exceeded),
         ("commit_count", &metrics.commits),
         ("looking_count", &metrics.looking),
         ("digest_mismatches_count", &metrics.digest_mismatches),
@@ -191,9 +193,7 @@ const COUNTERS_ZERO: &[&str] = &[
     "stale_sessions_expired",
     "sync_processor_request_queued",
     "throttled_ops",
-    "tls_handshake_exceeded",
     "unrecoverable_error_count",
-    "unsuccessful_handshake",
     "watch_bytes",
 ];
 

@@ -28,6 +28,7 @@ mod mntr;
 mod net_faults;
 mod pause;
 mod properties;
+mod secure;
 pub mod server_addr;
 mod shared;
 mod start;
@@ -36,6 +37,7 @@ mod status;
 mod stress_tests;
 mod task;
 mod temporary;
+mod tls;
 mod words;
 
 pub use config::{AuthConfig, Config, ConfigError, LimitsConfig, NodesConfig, SessionsConfig, TlsConfig, Whitelist};

@@ -175,6 +175,8 @@ pub struct Metrics {
     pub connection_rejected: AtomicU64,
     pub connection_requests: AtomicU64,
     pub sessionless_expired: AtomicU64,
+    pub unsuccessful_handshake: AtomicU64,
+    pub tls_handshake_exceeded: AtomicU64,
     pub large_requests_rejected: AtomicU64,
     pub throttled_waits: AtomicU64,
     pub stale_requests: AtomicU64,

@@ -15,8 +15,10 @@ use super::listen::{Listeners, listen, listen_at};
 use super::loading::Loading;
 use super::log::{self, Owner};
 use super::pause::Pause;
+use super::secure::Speaks;
 use super::shared::{Clock, Event, Metrics, Shared};
 use super::status::{Role, Signal, StatusCell};
+use super::tls::{self, TlsError, TlsPort};
 use super::{DISK_LIMIT, Server};
 use crate::peer::io::DbOp;
 use crate::peer::{Boot, Database, NodeSettings, PeerConfig, QuorumPeer, RequestLimits, Settings};
@@ -40,6 +42,9 @@ pub enum StartError {
     /// Correct the configuration. Exit code 2.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Correct the settings of TLS or the files that they name. Exit code 2.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The directory cannot be made or used (exit code 3), or what is in it cannot (exit code 1).
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -58,7 +63,7 @@ impl StartError {
     /// The exit code of a process that is this server. ZooKeeper: `ExitCode`.
     pub fn exit_code(&self) -> i32 {
         match self {
-            StartError::Config(_) => 2,
+            StartError::Config(_) | StartError::Tls(_) => 2,
             StartError::Storage(StorageError::MissingDirectory { .. } | StorageError::Locked { .. }) => 3,
             StartError::Storage(StorageError::Io { op: "create" | "list" | "lock", .. }) => 3,
             StartError::Storage(_) => 1,
@@ -82,9 +87,10 @@ pub fn start(
     let owned = log::owned_by(owner);
     say_settings(&config);
 
+    let tls = if config.tls.is_used() { Some(Arc::new(TlsPort::new(&config.tls.client)?)) } else { None };
     let disk = HostDisk::new(injuries.as_ref().map(|of| of.disk.clone()));
     let (storage, db, boot) = load(&config, disk)?;
-    let ports = Ports::open(&mut config, listeners)?;
+    let ports = Ports::open(&mut config, listeners, tls)?;
     let (events, queue) = mpsc::unbounded_channel();
     let peer = QuorumPeer::new(peer_config(&config), boot);
     let shared = Arc::new(Shared {
@@ -262,34 +268,38 @@ fn peer_config(config: &Config) -> PeerConfig {
 
 /// Sockets that listen.
 struct Ports {
-    client: Option<std::net::TcpListener>,
+    client: Vec<(std::net::TcpListener, Speaks)>,
+    /// What is to be reloaded as its files change.
+    tls: Option<Arc<TlsPort>>,
     election: Option<std::net::TcpListener>,
     quorum: Option<std::net::TcpListener>,
 }
 
 impl Ports {
-    /// Binds what is not bound yet; the client's address is then known exactly.
-    fn open(config: &mut Config, given: Listeners) -> Result<Ports, StartError> {
-        let client = match (given.client, config.client_addr) {
-            (Some(listener), _) => Some(listener),
-            (None, Some(addr)) => {
-                Some(listen(addr, config.limits.client_backlog).map_err(|source| StartError::Bind {
-                    what: "client",
-                    addr: addr.to_string(),
-                    source,
-                })?)
-            }
-            (None, None) => None,
-        };
-        if let Some(listener) = &client {
-            // What was configured, though the socket may be one of both families; but the port that it really is.
-            let configured = config.client_addr.map(|addr| addr.ip());
-            config.client_addr =
-                listener.local_addr().ok().map(|addr| SocketAddr::new(configured.unwrap_or(addr.ip()), addr.port()));
-            tracing::info!("binding to port {}", config.client_addr.map_or_else(String::new, |addr| addr.to_string()));
+    /// Binds what is not bound yet; the clients' addresses are then known exactly.
+    fn open(config: &mut Config, given: Listeners, tls: Option<Arc<TlsPort>>) -> Result<Ports, StartError> {
+        let backlog = config.limits.client_backlog;
+        let mut client = Vec::new();
+        let addr = &mut config.client_addr;
+        if let Some(listener) = open_client("client", addr, given.client, backlog)? {
+            tracing::info!("binding to port {}", addr.map_or_else(String::new, |addr| addr.to_string()));
+            client.push((
+                listener,
+                match &tls {
+                    Some(tls) if config.tls.port_unification => Speaks::Both(tls.clone()),
+                    _ => Speaks::Plain,
+                },
+            ));
+        }
+        let addr = &mut config.tls.secure_client_addr;
+        if let Some(listener) = open_client("secure client", addr, None, backlog)?
+            && let Some(tls) = &tls
+        {
+            tracing::info!("binding to secure port {}", addr.map_or_else(String::new, |addr| addr.to_string()));
+            client.push((listener, Speaks::Tls(tls.clone())));
         }
         let Some(me) = config.me() else {
-            return Ok(Ports { client, election: None, quorum: None });
+            return Ok(Ports { client, tls, election: None, quorum: None });
         };
         let election = match given.election {
             Some(listener) => listener,
@@ -304,8 +314,28 @@ impl Ports {
                 source,
             })?,
         };
-        Ok(Ports { client, election: Some(election), quorum: Some(quorum) })
+        Ok(Ports { client, tls, election: Some(election), quorum: Some(quorum) })
     }
+}
+
+/// Listens at `addr`, unless `given` does already; `addr` is then what was configured (though the socket may be one of
+/// both families), with the port that it really is.
+fn open_client(
+    what: &'static str,
+    addr: &mut Option<SocketAddr>,
+    given: Option<std::net::TcpListener>,
+    backlog: i32,
+) -> Result<Option<std::net::TcpListener>, StartError> {
+    let listener = match (given, *addr) {
+        (Some(listener), _) => listener,
+        (None, Some(addr)) => {
+            listen(addr, backlog).map_err(|source| StartError::Bind { what, addr: addr.to_string(), source })?
+        }
+        (None, None) => return Ok(None),
+    };
+    let ip = addr.map(|addr| addr.ip());
+    *addr = listener.local_addr().ok().map(|addr| SocketAddr::new(ip.unwrap_or(addr.ip()), addr.port()));
+    Ok(Some(listener))
 }
 
 /// Tries `n` times, a second apart; 0: for ever.
@@ -438,6 +468,9 @@ fn build(
         _ => None,
     };
     let acceptor = Acceptor::start(shared, ports.client)?;
+    if let Some(tls) = ports.tls {
+        super::task::spawn("the certificates' reloader", &shared.events, tls::reload(tls));
+    }
     let (shared, disk, status) = (shared.clone(), disk.clone(), status.clone());
     Ok(Core { shared, peer, disk, links, election, acceptor, status, turn: Default::default() })
 }

@@ -165,10 +165,11 @@ fn session_fields(info: &ConnInfo, established_ms: i64) -> String {
 
 fn configuration(config: &Config, data_size: u64, log_size: u64) -> String {
     let mut out = format!(
-        "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={data_size}\ndataLogDir={}\ndataLogSize={log_size}\n\
+        "clientPort={}\nsecureClientPort={}\ndataDir={}\ndataDirSize={data_size}\ndataLogDir={}\ndataLogSize={log_size}\n\
          tickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\n\
          serverId={}\n",
         config.client_addr.map_or(-1, |addr| i32::from(addr.port())),
+        config.tls.secure_client_addr.map_or(-1, |addr| i32::from(addr.port())),
         config.data_dir.join("version-2").display(),
         config.data_log_dir.join("version-2").display(),
         config.tick_time_ms,

@@ -11,7 +11,7 @@ mod limits;
 mod nodes;
 mod reading;
 mod sessions;
-mod tls;
+pub mod tls;
 mod value;
 
 pub use auth::AuthConfig;

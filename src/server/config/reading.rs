@@ -188,7 +188,17 @@ impl Reading {
                 self.client_from_line(id.0)?;
             }
         }
-        self.config.client_addr = self.client_addr()?;
+        self.config.client_addr = self.addr("clientPort", self.client_port, self.client_address.as_deref())?;
+        let (port, address) = (self.config.tls.secure_port, self.config.tls.secure_address.take());
+        self.config.tls.secure_client_addr = self.addr("secureClientPort", port, address.as_deref())?;
+        if let Some(name) = self.config.tls.unknown_provider() {
+            return self.refuse(format!(
+                "No auth provider configured for the SSL authentication scheme '{name}': ssl.authProvider can be x509"
+            ));
+        }
+        if self.config.tls.is_used() {
+            self.config.auth.providers.insert("x509");
+        }
         self.config.check(self.at(0))?;
         Ok(self.config)
     }
@@ -210,14 +220,15 @@ impl Reading {
         Ok(())
     }
 
-    fn client_addr(&self) -> Result<Option<SocketAddr>, ConfigError> {
-        match (self.client_port, &self.client_address) {
+    /// Where to listen by `key` and `keyAddress`; `None`: nowhere.
+    fn addr(&self, key: &str, port: Option<u16>, host: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> {
+        match (port, host) {
             (None, None) => Ok(None),
-            (None, Some(_)) => self.refuse("clientPortAddress is set, but clientPort is not: set both"),
+            (None, Some(_)) => self.refuse(format!("{key}Address is set, but {key} is not: set both")),
             (Some(port), None) => Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
             (Some(port), Some(host)) => match HostPort::new(host.trim_matches(['[', ']']), port).resolve() {
                 Ok(addr) => Ok(Some(addr)),
-                Err(error) => self.refuse(format!("clientPortAddress {host} cannot be resolved: {error}")),
+                Err(error) => self.refuse(format!("{key}Address {host} cannot be resolved: {error}")),
             },
         }
     }
