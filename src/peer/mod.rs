@@ -2,6 +2,8 @@
 
 mod apply;
 pub mod auth;
+#[cfg(all(test, not(loom)))]
+mod auth_tests;
 mod core;
 mod database;
 #[cfg(all(test, not(loom)))]

@@ -99,7 +99,7 @@ impl TestHost {
 
     pub fn prepare(&self, request: &ClientRequest) -> Proposal {
         let ForwardedBody::Request(body) = &request.body else { panic!("{request:?} is malformed") };
-        self.propose(request.session, request.xid, body.clone())
+        self.propose_as(&request.auth, request.session, request.xid, body.clone())
     }
 
     pub fn propose(&self, session: SessionId, cxid: i32, body: Request) -> Proposal {
