@@ -113,12 +113,14 @@ class Session:
 class Connection:
     """One connection of a session to one server. Any end of it is an `OSError`."""
 
-    def __init__(self, address, session=None, timeout_s=10.0):
+    def __init__(self, address, session=None, timeout_s=10.0, tls=None):
         self.session = session or Session()
         self.events, self._xid, self._received, self._start = [], 0, bytearray(), 0
         self.socket = socket.create_connection(address, timeout_s)
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls:  # An `ssl.SSLContext`.
+                self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
             self._shake_hands()
         except BaseException:
             self.socket.close()
