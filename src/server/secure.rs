@@ -83,20 +83,17 @@ impl Secure {
         conn: &Arc<Conn>,
         input: &mut Vec<u8>,
     ) -> Result<bool, Refused> {
+        let Some(&first) = self.received.first() else {
+            return Ok(true); // Woken for something else.
+        };
         if self.state == State::Unknown {
-            match self.received.first() {
-                None => return Ok(true),
-                Some(&HANDSHAKE) => {
-                    self.state = State::Handshake;
-                    let limit = Speaks::Tls(self.port.clone()).handshake_micros(shared);
-                    conn.set_handshake_limit(limit);
-                }
-                Some(_) => {
-                    conn.set_handshake_limit(None);
-                    input.append(&mut self.received);
-                    return Ok(false);
-                }
+            if first != HANDSHAKE {
+                conn.set_handshake_limit(None);
+                input.append(&mut self.received);
+                return Ok(false);
             }
+            self.state = State::Handshake;
+            conn.set_handshake_limit(Speaks::Tls(self.port.clone()).handshake_micros(shared));
         }
         let mut bytes = std::mem::take(&mut self.received);
         if self.state == State::Handshake {
@@ -107,14 +104,19 @@ impl Secure {
                 Some(Ok(false)) => {}
                 Some(Ok(true)) => self.state = State::Over,
                 Some(Err(error)) => {
-                    tracing::warn!("TLS of /{} is broken: {error}", conn.peer);
+                    if let Some(left_out) = shared.limits.repetition("tls", shared.clock.micros() / 1000) {
+                        tracing::warn!("TLS of /{} is broken: {error}{}", conn.peer, Omitted(left_out));
+                    }
                     return Err(Refused);
                 }
                 None => return Err(Refused),
             }
         }
-        bytes.clear();
-        self.received = bytes;
+        // Who sends little keeps little.
+        if bytes.len() >= bytes.capacity() / 4 {
+            bytes.clear();
+            self.received = bytes;
+        }
         Ok(true)
     }
 
