@@ -45,6 +45,8 @@ counts! {
     watches_fired,
     watches_forgotten,
     watches_removed,
+    /// Containers and TTL nodes.
+    reaped,
     links_lost,
     sessions_created,
     sessions_renewed,

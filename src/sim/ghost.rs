@@ -4,7 +4,7 @@
 //! each znode as it was after each change, so a read can be checked at the zxid that its reply names.
 
 use crate::records::{ErrorCode, SessionId, Stat, Txn, TxnBody, Zxid};
-use crate::tree::{ChangeKind, DataTree, ResultBody, TxnResult};
+use crate::tree::{ChangeKind, DataTree, Lifetimes, NodeRef, ResultBody, TxnResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -56,6 +56,8 @@ pub struct Ghost {
     children: BTreeMap<String, Vec<(Zxid, String, bool)>>,
     /// By path, for watches: what happened when.
     changes: BTreeMap<String, Vec<(Zxid, ChangeKind)>>,
+    /// Containers and TTL nodes that were reaped, each after its time.
+    pub reaped: u64,
 }
 
 impl Default for Ghost {
@@ -78,6 +80,7 @@ impl Ghost {
             states: BTreeMap::new(),
             children: BTreeMap::new(),
             changes: BTreeMap::new(),
+            reaped: 0,
         }
     }
 
@@ -158,6 +161,14 @@ impl Ghost {
         }
         *cxid = txn.cxid.max(*cxid);
 
+        if let TxnBody::DeleteContainer(body) = &txn.body {
+            let lifetimes = Lifetimes { now_ms: txn.time_ms, never_used_ms: 0, with_ttl: true };
+            let is_over = |node: NodeRef<'_>| lifetimes.are_over(&node.persisted(), node.child_count());
+            if !self.tree.get(&body.path).is_some_and(is_over) {
+                return Err(format!("{} is reaped before its time", body.path));
+            }
+            self.reaped += 1;
+        }
         let mut changed: Vec<(String, ChangeKind)> = Vec::new();
         let result = self.tree.apply(txn.session, zxid, txn.time_ms, &txn.body, &mut |change| {
             changed.push((change.path.to_owned(), change.kind));

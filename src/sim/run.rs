@@ -11,7 +11,7 @@ use super::rng::Rng;
 use super::server::{Down, Process, ServerSetup};
 use super::trace::Trace;
 use super::world::{ClientEvent, Ctx, Event, Machine, World};
-use crate::peer::{PeerConfig, SessionRules};
+use crate::peer::{PeerConfig, ReaperConfig, SessionRules};
 use crate::records::{Owner, ServerId};
 use crate::storage::StorageConfig;
 use std::collections::BTreeSet;
@@ -77,6 +77,7 @@ pub fn run_seed(seed: u64, options: Options) -> Report {
     let mut counts = world.ctx.counts.clone();
     counts.events = world.ctx.trace.events();
     counts.simulated_ms = world.ctx.now() / 1_000;
+    counts.reaped = world.ctx.checkers.ghost.reaped;
     counts.cut_with_bytes_under_way = world.ctx.net.cut_with_bytes_under_way;
     let violation = told.map(|what| (world.ctx.now(), what));
     Report { seed, servers, violation, trace_hash: world.ctx.trace.hash(), counts }
@@ -141,7 +142,7 @@ fn draw_setup(rng: &mut Rng, ids: &[ServerId], planted: Option<Planted>) -> Serv
         max_session_timeout_ms: 20 * tick_ms as i32,
         sessions: SessionRules::default(),
         snap_count: *rng.pick(&[10, 60, 400]),
-        reaper: crate::peer::ReaperConfig::default(),
+        reaper: ReaperConfig { check_interval_ms: *rng.pick(&[50, 500, 5_000]), ..ReaperConfig::default() },
         seed: rng.next_u64(),
     };
     let mut storage = StorageConfig::new(DATA_DIR);

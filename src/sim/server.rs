@@ -14,7 +14,7 @@ use super::planted::Planted;
 use super::world::{Ctx, Event, Machine};
 use crate::jute::Reader;
 use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Note};
-use crate::peer::{Boot, ConnPhase, Database, Outbox, PeerConfig, QuorumPeer};
+use crate::peer::{Boot, ConnPhase, Database, NodeSettings, Outbox, PeerConfig, QuorumPeer, Settings};
 use crate::records::{ForwardedBody, PeerState, QuorumPacket, Request, ServerId, Zxid};
 use crate::storage::StorageConfig;
 use std::collections::{BTreeMap, VecDeque};
@@ -112,12 +112,15 @@ impl Process {
             recent: std::mem::take(&mut loaded.recent),
             replayed: if recovered.needs_snapshot { 0 } else { recovered.txns.try_into().unwrap_or(u32::MAX) },
         };
+        let mut db = Database::new(loaded);
+        let nodes = NodeSettings { extended_types: true, ..NodeSettings::default() };
+        db.set_settings(Settings { nodes, ..Settings::default() });
         let mut process = Process {
             id: machine.id,
             host,
             incarnation: machine.incarnation,
             peer: QuorumPeer::new(config, boot),
-            db: Database::new(loaded),
+            db,
             disk,
             links: Links::default(),
             election: ElectionLinks::new(machine.id, setup.servers),

@@ -4,7 +4,8 @@ use super::rng::Rng;
 use super::run::Scenario;
 use crate::client::{Call, CreateMode, WatchId, WriteOp};
 use crate::records::{
-    Acl, CreateRequest, MultiOp, MultiRequest, PathOnly, PathVersion, PathWatch, Request, RequestAcl, SetDataRequest,
+    Acl, CreateRequest, CreateTtlRequest, MultiOp, MultiRequest, PathOnly, PathVersion, PathWatch, Request, RequestAcl,
+    SetDataRequest,
 };
 
 /// Shared by all clients.
@@ -48,6 +49,14 @@ pub fn with_call<R>(request: &Request, watch: Option<WatchId>, make: impl FnOnce
     match request {
         Request::Create(body) => make(&create(body, acl, false)),
         Request::Create2(body) => make(&create(body, acl, true)),
+        Request::CreateContainer(body) => {
+            let (path, data) = (text(&body.path), body.data.as_deref());
+            make(&Call::Create { path, data, acl, mode: CreateMode::Container, stat: true })
+        }
+        Request::CreateTtl(body) => {
+            let (path, data, mode) = (text(&body.path), body.data.as_deref(), CreateMode::Ttl { ttl_ms: body.ttl_ms });
+            make(&Call::Create { path, data, acl, mode, stat: true })
+        }
         Request::Delete(body) => make(&Call::Delete { path: text(&body.path), version: body.version }),
         Request::SetData(body) => {
             make(&Call::Set { path: text(&body.path), data: body.data.as_deref(), version: body.version })
@@ -183,7 +192,16 @@ impl Workload {
     fn a_create(&mut self) -> Request {
         if self.rng.one_in(5) {
             let parent = self.parent();
+            if self.rng.one_in(3) {
+                return Request::CreateContainer(self.create_body(parent, 4));
+            }
             return self.create(parent, 0);
+        }
+        if self.rng.one_in(8) {
+            let path = self.child();
+            let CreateRequest { path, data, acl, flags } = self.create_body(path, 5);
+            let ttl_ms = 1 + self.rng.below(3_000) as i64;
+            return Request::CreateTtl(CreateTtlRequest { path, data, acl, flags, ttl_ms });
         }
         let flags = *self.rng.pick(&[0, 0, 1, 1, 2, 3]);
         let path = if flags >= 2 { format!("{}/s-", self.parent()) } else { self.child() };
