@@ -29,6 +29,7 @@ mod quorum_peer;
 mod read;
 #[cfg(all(test, not(loom)))]
 mod reaper_tests;
+mod reconfig;
 #[cfg(all(test, not(loom)))]
 mod rules_tests;
 mod sasl;

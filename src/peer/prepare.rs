@@ -13,12 +13,13 @@
 use super::Database;
 use super::in_flight::{Data, FutureNode, InFlight};
 use super::io::ServerMode;
+use super::reconfig;
 use super::settings::NodeSettings;
 use crate::records::{
     CheckTxn, CreateContainerTxn, CreateRequest, CreateSessionTxn, CreateTtlTxn, CreateTxn, DeleteTxn, ErrorCode,
-    ErrorTxn, ForwardedBody, Id, MultiOp, MultiRequest, Owner, PathVersion, Request, RequestAcl, SessionId, SetAclTxn,
-    SetDataRequest, SetDataTxn, TTL_MS_MAX, TXN_FRAME_LEN, TxnBody, TxnDigest, Zxid, parent_and_name, perms,
-    validate_path,
+    ErrorTxn, ForwardedBody, Id, MultiOp, MultiRequest, Owner, PathVersion, ReconfigRequest, Request, RequestAcl,
+    SessionId, SetAclTxn, SetDataRequest, SetDataTxn, TTL_MS_MAX, TXN_FRAME_LEN, TxnBody, TxnDigest, Zxid,
+    parent_and_name, perms, validate_path,
 };
 use crate::tree::DataTree;
 use crate::tree::acl::{self, AclRules};
@@ -153,7 +154,7 @@ impl Step<'_> {
                 Ok(TxnBody::CreateSession(CreateSessionTxn { timeout_ms: body.timeout_ms }))
             }
             Request::CloseSession => self.session_check.map(|()| self.close_session()),
-            Request::Reconfig(_) => Err(self.refuse_reconfig()),
+            Request::Reconfig(body) => Err(self.refuse_reconfig(body)),
             // A lone check is never proposed (3.8.0 goes astray over one); everything else is no write.
             _ => Err(ErrorCode::Unimplemented),
         }
@@ -344,7 +345,7 @@ impl Step<'_> {
     }
 
     /// The change itself is not there yet: who might make it is told so, the others what they would be told anyway.
-    fn refuse_reconfig(&self) -> ErrorCode {
+    fn refuse_reconfig(&self, request: &ReconfigRequest) -> ErrorCode {
         let check_acl = || {
             let config = self.existing(CONFIG_PATH)?;
             self.check_acl(&config, perms::WRITE)
@@ -358,7 +359,21 @@ impl Step<'_> {
         if self.is_standalone {
             return ErrorCode::Unimplemented;
         }
+        if request.current_config != -1 && request.current_config != self.config_version() {
+            return ErrorCode::BadVersion;
+        }
+        if !reconfig::is_well_formed(request) {
+            return ErrorCode::BadArguments;
+        }
         check_acl().err().unwrap_or(ErrorCode::Unimplemented)
+    }
+
+    /// Of the ensemble's list: the last line of the config node, in hexadecimal; 0 before there is one.
+    fn config_version(&self) -> i64 {
+        let data = self.tree.get(CONFIG_PATH).and_then(|node| node.data()).unwrap_or_default();
+        let text = String::from_utf8_lossy(data);
+        let version = text.lines().last().and_then(|line| line.strip_prefix("version="));
+        version.and_then(|hex| i64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
     }
 
     fn check_quota(&mut self, path: &str, count_diff: i64, bytes_diff: i64) -> Result<(), ErrorCode> {

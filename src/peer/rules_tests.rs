@@ -254,8 +254,11 @@ fn a_check_in_a_multi_checks_in_order() {
 
 #[test]
 fn a_reconfig_is_refused_as_it_would_be_anyway() {
-    let reconfig =
-        || Request::Reconfig(ReconfigRequest { joining: None, leaving: None, new_members: None, current_config: -1 });
+    let asking = |joining: &str, current_config| {
+        let joining = Some(joining.to_owned());
+        Request::Reconfig(ReconfigRequest { joining, leaving: None, new_members: None, current_config })
+    };
+    let reconfig = || asking("server.9=host:1:2;3", -1);
     let off = world(NodeSettings { reconfig: false, ..NODES });
     assert_codes(&off, vec![("it is off, before the session", ENDED, reconfig(), -123)]);
     let host = world(NODES);
@@ -268,7 +271,14 @@ fn a_reconfig_is_refused_as_it_would_be_anyway() {
     );
     let serving = Serving { generation: Generation(2), mode: ServerMode::Leader, until_micros: 1_000_000 };
     host.perform([DbOp::Serve(serving)]);
-    assert_codes(&host, vec![("the list is super's", Ok(()), reconfig(), -102)]);
+    assert_codes(
+        &host,
+        vec![
+            ("the list's version comes before the text", Ok(()), asking("some thing", 7), -103),
+            ("the text comes before the ACL", Ok(()), asking("some thing", 0), -8),
+            ("the list is super's", Ok(()), reconfig(), -102),
+        ],
+    );
     let as_super = prepared(&host, reconfig(), Ok(()), &[Id::new("super", "")]);
     assert_eq!(code(&as_super), -6, "and it cannot be changed yet");
 }
