@@ -69,7 +69,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak interop clean
+.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak interop clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -139,6 +139,10 @@ start-soak: $(BUILT) ## 50 starts of three servers to the first acknowledged wri
 
 client-soak: $(BUILT) ## 10,000 cancellations, cut links, ended clients and closed loops under asyncio clients
 	$(PY) -m pytest -m soak -s tests/python -k ten_thousand
+
+MOVES ?= 1000
+moves-soak: $(CRATES) ## a session moves 1,000 times between three members under writes: nothing lost, nothing twice; MOVES=1000
+	ZABKIT_MOVES=$(MOVES) $(CARGO) test $(LOCKED) --test session_moves -- --nocapture
 
 interop: $(BUILT) ## unmodified clients and Apache's servers (tests/interop/README.md, ../shared/tools); ARGS="--only kazoo"
 	$(PY) tests/interop/run.py $(ARGS)
