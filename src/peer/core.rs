@@ -44,8 +44,9 @@ pub struct SessionRules {
     pub local: bool,
     /// `localSessionsUpgradingEnabled`: one becomes a session of the whole ensemble with its first ephemeral.
     pub upgrade: bool,
-    /// `readonlymode.enabled`: without a quorum, clients that allow it may read here.
-    pub read_only_mode: bool,
+    /// `readonlymode.enabled`: without a quorum for so long (or a tick, if that is longer), in ms, clients that allow it
+    /// may read here. `None`: never.
+    pub read_only_after_ms: Option<u32>,
 }
 
 /// Why a role ends.

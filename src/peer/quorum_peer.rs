@@ -23,8 +23,6 @@ const PAUSE_MIN_MICROS: u64 = 10_000;
 const PAUSE_MAX_MICROS: u64 = 1_000_000;
 /// How long a learner that connects before we know that we lead may wait, in microseconds.
 const EARLY_LINK_MICROS: u64 = 1_000_000;
-/// How long a server looks for a leader before it serves read-only (or a tick, if that is longer), in microseconds.
-const READ_ONLY_AFTER_MICROS: u64 = 2_000_000;
 
 /// What a data directory said at the start.
 #[derive(Debug)]
@@ -325,9 +323,12 @@ impl QuorumPeer {
     // ----- From role to role -----
 
     fn look(&mut self, now: Now, db: &Database, out: &mut Effects) {
-        let wait = READ_ONLY_AFTER_MICROS.max(self.core.tick_micros());
-        let may_read = self.core.config.sessions.read_only_mode && db.last_processed() > Zxid::NONE;
-        let read_only = if may_read { ReadOnly::From(now.micros + wait) } else { ReadOnly::Never };
+        let read_only = match self.core.config.sessions.read_only_after_ms {
+            Some(ms) if db.last_processed() > Zxid::NONE => {
+                ReadOnly::From(now.micros + (u64::from(ms) * 1000).max(self.core.tick_micros()))
+            }
+            _ => ReadOnly::Never,
+        };
         self.role = Role::Looking { read_only };
         let first =
             Vote { peer_epoch: self.core.current_epoch.0, zxid: self.core.last_logged, leader: self.core.my_id() };

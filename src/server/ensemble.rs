@@ -41,6 +41,8 @@ pub struct EnsembleConfig {
     /// Ticks.
     pub sync_limit: u32,
     pub max_session_timeout_ms: u32,
+    /// Local sessions, their upgrade, and the read-only mode; all off by default.
+    pub sessions: SessionsConfig,
     pub snap_count: u32,
     pub pre_alloc_kib: u32,
     /// See [`Config::workers`].
@@ -56,6 +58,7 @@ impl Default for EnsembleConfig {
             init_limit: 50,
             sync_limit: 15,
             max_session_timeout_ms: 60_000,
+            sessions: SessionsConfig::default(),
             snap_count: 100_000,
             pre_alloc_kib: 1024,
             workers: 0,
@@ -180,6 +183,7 @@ impl Ensemble {
             version: 0,
             role: Role::Ended,
             serving: false,
+            read_only: false,
             epoch: Epoch(0),
             leader: None,
             last_processed: Zxid::ZERO,
@@ -433,7 +437,10 @@ impl Ensemble {
             tick_time_ms: self.config.tick_time_ms,
             init_limit: self.config.init_limit,
             sync_limit: self.config.sync_limit,
-            sessions: SessionsConfig { max_timeout_ms: Some(self.config.max_session_timeout_ms), ..Default::default() },
+            sessions: SessionsConfig {
+                max_timeout_ms: Some(self.config.max_session_timeout_ms),
+                ..self.config.sessions.clone()
+            },
             limits: LimitsConfig { max_client_cnxns: 0, ..Default::default() },
             nodes: NodesConfig { extended_types: Some(true), ..NodesConfig::default() },
             snap_count: self.config.snap_count,

@@ -106,6 +106,7 @@ impl Server {
             version,
             role,
             serving: exit.is_none() && peer.serving && db.serving().is_some(),
+            read_only: exit.is_none() && peer.read_only && db.serving().is_some(),
             epoch: peer.epoch,
             leader: peer.leader.filter(|_| exit.is_none()),
             last_processed: db.last_processed(),

@@ -48,6 +48,8 @@ pub struct Status {
     pub version: u64,
     pub role: Role,
     pub serving: bool,
+    /// Whether clients that only want to read are served without a quorum.
+    pub read_only: bool,
     pub epoch: Epoch,
     pub leader: Option<ServerId>,
     pub last_processed: Zxid,

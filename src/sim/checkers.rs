@@ -14,7 +14,7 @@ use super::disk::SimDisk;
 use super::durable::Durable;
 use super::ghost::Ghost;
 use crate::peer::Database;
-use crate::peer::io::{DbOp, DiskOp, LinkOp, Note, Proposal};
+use crate::peer::io::{DbOp, DiskOp, LinkOp, Note, Proposal, ServerMode, Serving};
 use crate::records::{Epoch, ServerId, SessionId, Txn, Zxid};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -372,6 +372,8 @@ impl From<&DbOp> for Seen {
     fn from(op: &DbOp) -> Seen {
         match op {
             DbOp::Commit(proposal) => Seen::Commit(proposal.zxid()),
+            // Without a quorum nobody knows what is committed of what is here.
+            DbOp::Serve(Serving { mode: ServerMode::ReadOnly, .. }) => Seen::Other,
             DbOp::Serve(_) => Seen::Serve,
             DbOp::StopServing => Seen::StopServing,
             _ => Seen::Other,

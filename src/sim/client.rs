@@ -163,8 +163,12 @@ impl Client {
 
     /// Opens a session.
     fn begin(&mut self, ctx: &mut Ctx) {
-        let config =
-            SessionConfig { seed: self.rng.next_u64(), ..SessionConfig::new(self.servers, self.wanted_timeout_ms) };
+        let config = SessionConfig {
+            seed: self.rng.next_u64(),
+            // Some would rather wait.
+            read_only: ctx.sessions.read_only_after_ms.is_some() && !self.index.is_multiple_of(3),
+            ..SessionConfig::new(self.servers, self.wanted_timeout_ms)
+        };
         self.session = Some(Session::new(config, ctx.now() / 1_000));
         self.calls = Calls::default();
         self.session_is_over();

@@ -165,9 +165,10 @@ impl Client {
         if let (Some(id), Some((path, kind))) = (made.watch, err.and_then(|err| watch_set(&made.request, err))) {
             self.calls.watches.insert(id, (path.to_owned(), kind));
         }
+        let is_refused = err == Some(ErrorCode::NotReadOnly.code());
         if let Request::Sync(_) = made.request {
             let calls = &mut self.calls;
-            if err.is_some() {
+            if err.is_some() && !is_refused {
                 calls.answered = calls.answered.max(made.owed);
             } else {
                 // From now on it is owed no more; what was called behind it still owes it.
@@ -175,7 +176,7 @@ impl Client {
                 calls.synced = syncs.map(|made| made.owed).fold(calls.answered, Zxid::max);
             }
         }
-        self.on_done(&made.request, err.is_some());
+        self.on_done(&made.request, err.is_some() && !is_refused);
     }
 
     fn check_answer(
@@ -199,6 +200,9 @@ impl Client {
         match self.wire.heard.pop_front() {
             Some(heard) if heard == answer => {}
             other => return Err(format!("but the server said {other:?}")),
+        }
+        if self.wire.is_read_only {
+            return Ok(()); // Whoever reads there wants to read the past.
         }
         if zxid < made.owed {
             return Err(format!("{} was acknowledged before a sync that was called before it", made.owed));

@@ -204,7 +204,8 @@ impl Client {
         if zxid < last {
             return ctx.checkers.fail(|| format!("client {index}: reply {header:?} after it has seen {last}"));
         }
-        if zxid > committed && zxid.counter() > 0 {
+        let is_read_only = self.wire.is_read_only;
+        if zxid > committed && zxid.counter() > 0 && !is_read_only {
             return ctx
                 .checkers
                 .fail(|| format!("client {index}: reply {header:?}, but only {committed} is committed"));
@@ -218,6 +219,10 @@ impl Client {
         };
         let verdict = if let Request::RemoveWatches(PathType { path: Some(path), .. }) = &pending.request {
             self.watches.removed(path, header.err)
+        } else if is_read_only {
+            self.check_read_only(&pending, header, ctx)
+        } else if pending.request == Request::CloseSession && self.is_local(&ctx.checkers.ghost) {
+            if header.err == 0 { Ok(()) } else { Err("the end of a local session cannot fail".into()) }
         } else if pending.is_write() {
             if zxid <= self.last_reply {
                 let seen = self.last_reply;
@@ -233,8 +238,15 @@ impl Client {
                 .checkers
                 .fail(|| format!("client {index}: reply {header:?} {response:?} to {:?}: {wrong}", pending.request));
         }
-        if pending.is_write() {
+        if is_read_only {
+            ctx.counts.read_only_answers += 1;
+        } else if pending.is_write() {
+            let is_refused = header.err == ErrorCode::EphemeralOnLocalSession.code();
+            ctx.counts.ephemerals_refused += u64::from(is_refused);
             ctx.counts.writes_acknowledged += 1;
+            if let Some(told) = self.told.as_mut().filter(|told| ctx.checkers.ghost.was_created(told.id)) {
+                ctx.counts.sessions_upgraded += u64::from(std::mem::take(&mut told.is_local));
+            }
             ctx.checkers.acknowledged = ctx.checkers.acknowledged.max(zxid);
         } else if pending.xid > 0 {
             ctx.counts.reads_answered += 1;
@@ -242,7 +254,9 @@ impl Client {
         if pending.xid == SET_WATCHES_XID {
             self.watches.restored(index, zxid, ctx);
         }
-        self.watches.check(index, zxid, ctx);
+        if !is_read_only {
+            self.watches.check(index, zxid, ctx);
+        }
         match &response {
             Response::Path(PathReply { path: Some(path) }) => self.workload.created(path),
             Response::PathStat(told) => self.workload.created(&told.path),
@@ -262,6 +276,24 @@ impl Client {
         }
     }
 
+    fn is_local(&self, ghost: &Ghost) -> bool {
+        self.told.as_ref().is_some_and(|told| told.is_local && !ghost.was_created(told.id))
+    }
+
+    /// A server without a quorum refuses writes and syncs, and shows one state, whichever it is: perhaps an old one, or
+    /// one that is not committed.
+    fn check_read_only(&mut self, pending: &Pending, header: &ReplyHeader, ctx: &mut Ctx) -> Result<(), String> {
+        let zxid = *self.wire.read_only.get_or_insert(header.zxid);
+        if header.zxid != zxid {
+            return Err(format!("it was read at {zxid} before"));
+        }
+        let is_refused = header.err == ErrorCode::NotReadOnly.code();
+        ctx.counts.read_only_refusals += u64::from(is_refused);
+        let is_change = pending.is_write() || matches!(pending.request, Request::Sync(_));
+        let is_right = is_refused == (is_change && pending.request != Request::CloseSession);
+        if is_right { Ok(()) } else { Err("a server without a quorum only reads".into()) }
+    }
+
     /// A write's reply is what its transaction in the history gave.
     fn check_write(
         &self,
@@ -277,7 +309,11 @@ impl Client {
         }
         let expected = &committed.outcome;
         let same = match (expected, response) {
-            (Outcome::Error(code), _) => header.err == *code,
+            (Outcome::Error(code), _) => {
+                // In the words of the server that knows the session.
+                let is_refused = header.err == ErrorCode::EphemeralOnLocalSession.code() && self.is_local(ghost);
+                header.err == *code || is_refused
+            }
             _ if header.err != 0 => false,
             (Outcome::Created { path, .. }, Response::Path(told)) => told.path.as_ref() == Some(path),
             (Outcome::Created { path, stat }, Response::PathStat(told)) => (&told.path, &told.stat) == (path, stat),

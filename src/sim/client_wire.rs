@@ -20,6 +20,11 @@ pub struct Wire {
     received: Vec<u8>,
     has_asked: bool,
     has_session: bool,
+    /// When the session was asked for, in microseconds.
+    asked_at: u64,
+    /// The server has no quorum: it may only be read, and its state is that of this zxid.
+    pub read_only: Option<Zxid>,
+    pub is_read_only: bool,
     /// The server has been told the watches of before, if there are any.
     has_watches: bool,
     /// Requests without an answer.
@@ -34,6 +39,8 @@ pub struct Told {
     pub id: SessionId,
     password: Vec<u8>,
     pub closing: bool,
+    /// When it was told, one server alone knew it.
+    pub is_local: bool,
 }
 
 /// Something that the session must tell its host.
@@ -64,7 +71,7 @@ impl Client {
 
     fn on_said(&mut self, frame: &[u8], ctx: &mut Ctx) -> Result<(), String> {
         if !self.wire.has_asked {
-            self.wire.has_asked = true;
+            (self.wire.has_asked, self.wire.asked_at) = (true, ctx.now());
             let request = ConnectRequest::from_bytes(frame).map_err(|error| error.to_string())?;
             let same = match &self.told {
                 Some(told) => request.session == told.id && request.password.as_ref() == Some(&told.password),
@@ -150,8 +157,10 @@ impl Client {
         };
         ctx.trace.line(|| format!("client {}: {response:?}", self.index));
         if response.timeout_ms <= 0 {
+            // One that a single server knew is unknown to all others, until its createSession has come through.
+            let is_known = |id| ctx.checkers.ghost.created_at(id).is_some_and(|at| at < self.wire.asked_at);
             match self.told.take() {
-                Some(told) if !told.closing && !ctx.checkers.is_over(told.id) => {
+                Some(told) if !told.closing && !ctx.checkers.is_over(told.id) && is_known(told.id) => {
                     ctx.checkers.fail(|| format!("session {} is refused, but nothing has closed it", told.id));
                 }
                 Some(_) => ctx.counts.sessions_expired += 1,
@@ -159,12 +168,16 @@ impl Client {
             }
             return self.session_is_over();
         }
+        let is_read_only = response.read_only == Some(true);
+        let is_local = !ctx.checkers.ghost.was_created(response.session);
         match &self.told {
             Some(told) if told.id != response.session || told.password != response.password => {
                 ctx.checkers.fail(|| format!("session {} is renewed as {}", told.id, response.session));
             }
             Some(_) => ctx.counts.sessions_renewed += 1,
-            None if !ctx.checkers.ghost.was_created(response.session) => {
+            None if is_read_only => ctx.counts.read_only_sessions += 1,
+            None if is_local && ctx.sessions.local => ctx.counts.local_sessions += 1,
+            None if is_local => {
                 ctx.checkers.fail(|| format!("session {} is told, but not committed", response.session));
             }
             None => ctx.counts.sessions_created += 1,
@@ -172,8 +185,8 @@ impl Client {
         ctx.counts.sessions_moved += u64::from(self.told.is_some() && self.serving != self.last_server);
         self.serving = self.last_server;
         let closing = self.told.as_ref().is_some_and(|told| told.closing);
-        self.told = Some(Told { id: response.session, password: response.password, closing });
-        self.wire.has_session = true;
+        self.told = Some(Told { id: response.session, password: response.password, closing, is_local });
+        (self.wire.has_session, self.wire.is_read_only) = (true, is_read_only);
         if !closing {
             self.watches.on_connected(&self.calls);
         }

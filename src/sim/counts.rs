@@ -54,6 +54,17 @@ counts! {
     session_move_attempts,
     sessions_moved,
     sessions_expired,
+    /// Sessions that one server alone knew.
+    local_sessions,
+    /// Of them, those whose first ephemeral was answered.
+    sessions_upgraded,
+    /// Ephemerals refused to such a session.
+    ephemerals_refused,
+    /// Servers without a quorum that began to serve readers, sessions that they opened, and what was asked of them.
+    read_only_servers,
+    read_only_sessions,
+    read_only_answers,
+    read_only_refusals,
     elections,
     leaderships,
     diff,
@@ -103,6 +114,7 @@ impl Counts {
 
     pub fn on_note(&mut self, note: &Note) {
         match note {
+            Note::ServingReadOnly => self.read_only_servers += 1,
             Note::ElectionWon { .. } => self.elections += 1,
             Note::Leading { .. } => self.leaderships += 1,
             Note::SyncReceived { how: "DIFF", .. } => self.diff += 1,

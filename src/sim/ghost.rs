@@ -47,6 +47,8 @@ pub struct Ghost {
     /// Of the empty tree.
     first_digest: i64,
     sessions: BTreeMap<SessionId, i32>,
+    /// When each session was created, in microseconds.
+    created: BTreeMap<SessionId, u64>,
     /// When each session was closed.
     closed: BTreeMap<SessionId, Zxid>,
     /// The highest cxid of each session.
@@ -75,6 +77,7 @@ impl Ghost {
             first_digest: tree.digest(),
             tree,
             sessions: BTreeMap::new(),
+            created: BTreeMap::new(),
             closed: BTreeMap::new(),
             cxids: BTreeMap::new(),
             states: BTreeMap::new(),
@@ -126,7 +129,12 @@ impl Ghost {
 
     /// Whether a createSession of it is committed.
     pub fn was_created(&self, session: SessionId) -> bool {
-        self.sessions.contains_key(&session) || self.closed.contains_key(&session)
+        self.created.contains_key(&session)
+    }
+
+    /// When a createSession of it was committed, in microseconds.
+    pub fn created_at(&self, session: SessionId) -> Option<u64> {
+        self.created.get(&session).copied()
     }
 
     /// Whether the transaction at `zxid` deleted `path`.
@@ -177,6 +185,7 @@ impl Ghost {
         match &txn.body {
             TxnBody::CreateSession(body) => {
                 self.sessions.insert(txn.session, body.timeout_ms);
+                self.created.insert(txn.session, at);
             }
             TxnBody::CloseSession { .. } => {
                 self.sessions.remove(&txn.session);

@@ -106,6 +106,15 @@ fn build(rng: &mut Rng, options: Options) -> World {
     let spikes = latency.spike + 100_000;
     ctx.kill_points = KillPoints::draw(rng);
     let mut setup = draw_setup(rng, &ids, options.planted);
+    if options.scenario == Scenario::Mixed {
+        // Of a generator of their own: kept seeds stay what they were, but for these.
+        let mut rules = Rng::new(setup.peer.seed);
+        let (local, upgrade) = (rules.one_in(3), !rules.one_in(4));
+        // Few losses of a quorum last as long as the 2 s of a server.
+        let read_only_after_ms = rules.one_in(3).then(|| *rules.pick(&[50, 200, 1_000]));
+        setup.peer.sessions = SessionRules { local, upgrade, read_only_after_ms };
+    }
+    ctx.sessions = setup.peer.sessions;
     let (mut only, mut every) = (options.only, None);
     if is_cut_off {
         ctx.kill_points = KillPoints::default();

@@ -453,7 +453,8 @@ impl Process {
         if client.frames.is_empty() || outbox.phase() == ConnPhase::Connecting {
             return;
         }
-        if self.db.may_serve(ctx.clock(self.wall_offset_ms)) {
+        let is_read_only = self.peer.status().read_only;
+        if self.db.may_serve(ctx.clock(self.wall_offset_ms)) && !is_read_only {
             ctx.checkers.on_reads(self.id, &self.db);
             let is_behind = self.db.last_processed() < ctx.checkers.acknowledged;
             ctx.counts.served_behind_a_cut += u64::from(is_behind && ctx.is_cut_off(self.host));

@@ -10,6 +10,7 @@ use super::rng::Rng;
 use super::scheduler::Scheduler;
 use super::server::{Down, Process, ServerEvent, ServerSetup};
 use super::trace::Trace;
+use crate::peer::SessionRules;
 use crate::peer::io::Now;
 use crate::records::ServerId;
 
@@ -70,6 +71,8 @@ pub struct Ctx {
     pub kill_points: KillPoints,
     /// The servers of a minority that has the leader and nobody else.
     pub cut_off: Vec<Host>,
+    /// Which sessions servers make.
+    pub sessions: SessionRules,
     /// Wall clock at the beginning, ms since 1970.
     wall_ms: i64,
 }
@@ -89,6 +92,7 @@ impl Ctx {
             settled: false,
             kill_points: KillPoints::default(),
             cut_off: Vec::new(),
+            sessions: SessionRules::default(),
             wall_ms: 1_700_000_000_000,
         }
     }

@@ -1,4 +1,5 @@
-//! A whole server of its own for each scenario, over sockets and files.
+//! A whole server of its own for each scenario, over sockets and files; for local sessions and the read-only mode as a
+//! member of an ensemble.
 //!
 //! Nothing sleeps: what a step is to bring is waited for, and what comes too much is found in front of the next
 //! step's frames, or at the end in front of the reply to a ping.
@@ -6,18 +7,28 @@
 use super::replay::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use zabkit::jute::Record;
-use zabkit::records::{RequestHeader, op};
-use zabkit::server::{AuthConfig, Config, Listeners, NodesConfig, Server};
+use zabkit::records::{RequestHeader, ServerId, op};
+use zabkit::server::{
+    AuthConfig, Config, Ensemble, EnsembleConfig, Listeners, NodesConfig, Server, ServerAddr, SessionsConfig, Status,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Socket {
     conns: BTreeMap<String, Conn>,
-    server: Server,
-    _dir: tempfile::TempDir,
+    addr: SocketAddr,
+    _servers: Servers,
+}
+
+#[allow(dead_code, reason = "they are kept, and end with this")]
+enum Servers {
+    One(Server, tempfile::TempDir),
+    /// The ports of the others, where nobody answers.
+    Alone(Server, tempfile::TempDir, [TcpListener; 2]),
+    Three(Ensemble),
 }
 
 struct Conn {
@@ -29,29 +40,86 @@ struct Conn {
 }
 
 impl Socket {
-    pub fn new() -> Socket {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            data_dir: dir.path().to_owned(),
-            data_log_dir: dir.path().to_owned(),
-            client_addr: Some("127.0.0.1:0".parse().unwrap()),
-            tick_time_ms: 2000,
-            pre_alloc_kib: 64,
-            nodes: NodesConfig { extended_types: Some(true), enforce_quota: true, ..NodesConfig::default() },
-            auth: AuthConfig {
-                super_digest: Some(zabkit::tree::acl::digest_id("super:secret")),
-                ..AuthConfig::default()
-            },
-            ..Config::default()
+    /// The server that the scenario was recorded from.
+    pub fn of(scenario: &str) -> Socket {
+        let (addr, servers) = match scenario {
+            "local-session" => a_follower(),
+            "read-only" => without_a_quorum(),
+            _ => standalone(),
         };
-        let server = Server::start(config, Listeners::default()).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        let mut status = server.status();
-        while !status.serving {
-            assert!(Instant::now() < deadline, "{status:?}");
-            status = server.wait_status(status.version, deadline);
-        }
-        Socket { conns: BTreeMap::new(), server, _dir: dir }
+        Socket { conns: BTreeMap::new(), addr, _servers: servers }
+    }
+}
+
+fn standalone() -> (SocketAddr, Servers) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        tick_time_ms: 2000,
+        nodes: NodesConfig { extended_types: Some(true), enforce_quota: true, ..NodesConfig::default() },
+        auth: AuthConfig { super_digest: Some(zabkit::tree::acl::digest_id("super:secret")), ..AuthConfig::default() },
+        ..in_directory(&dir)
+    };
+    let server = Server::start(config, Listeners::default()).unwrap();
+    wait_until(&server, |status| status.serving);
+    (server.client_addr(), Servers::One(server, dir))
+}
+
+/// One of three, with local sessions that are not upgraded.
+fn a_follower() -> (SocketAddr, Servers) {
+    let ensemble = Ensemble::start(EnsembleConfig {
+        tick_time_ms: 1000,
+        max_session_timeout_ms: 20_000,
+        sessions: SessionsConfig { local: true, ..SessionsConfig::default() },
+        ..EnsembleConfig::default()
+    });
+    let ensemble = ensemble.unwrap();
+    let leader = ensemble.wait_for_leader(PATIENCE).unwrap();
+    let follower = ensemble.ids().into_iter().find(|id| *id != leader).unwrap();
+    ensemble.wait_until_serving(follower, PATIENCE).unwrap();
+    (ensemble.client_addr(follower).unwrap(), Servers::Three(ensemble))
+}
+
+/// One of three, alone from its beginning.
+fn without_a_quorum() -> (SocketAddr, Servers) {
+    let dir = tempfile::tempdir().unwrap();
+    let [quorum, election, silent, other] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let line = |quorum: &TcpListener, election: &TcpListener| {
+        let [quorum, election] = [quorum, election].map(|listener| listener.local_addr().unwrap().port());
+        ServerAddr::parse(&format!("127.0.0.1:{quorum}:{election}")).unwrap()
+    };
+    let (me, others) = (line(&quorum, &election), line(&silent, &other));
+    let servers = [me, others.clone(), others];
+    let config = Config {
+        my_id: Some(ServerId(1)),
+        servers: (1..).map(ServerId).zip(servers).collect(),
+        tick_time_ms: 1000,
+        init_limit: 10,
+        sync_limit: 5,
+        sessions: SessionsConfig { local: true, read_only_mode: true, ..SessionsConfig::default() },
+        ..in_directory(&dir)
+    };
+    let (election, quorum) = (Some(election), Some(quorum));
+    let server = Server::start(config, Listeners { client: None, election, quorum }).unwrap();
+    wait_until(&server, |status| status.read_only);
+    (server.client_addr(), Servers::Alone(server, dir, [silent, other]))
+}
+
+fn in_directory(dir: &tempfile::TempDir) -> Config {
+    Config {
+        data_dir: dir.path().to_owned(),
+        data_log_dir: dir.path().to_owned(),
+        client_addr: Some("127.0.0.1:0".parse().unwrap()),
+        pre_alloc_kib: 64,
+        ..Config::default()
+    }
+}
+
+fn wait_until(server: &Server, is_there: impl Fn(&Status) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut status = server.status();
+    while !is_there(&status) {
+        assert!(Instant::now() < deadline, "{status:?}");
+        status = server.wait_status(status.version, deadline);
     }
 }
 
@@ -102,7 +170,7 @@ impl World for Socket {
     }
 
     fn open(&mut self, name: &str) {
-        let stream = TcpStream::connect(self.server.client_addr()).unwrap();
+        let stream = TcpStream::connect(self.addr).unwrap();
         stream.set_nodelay(true).unwrap();
         self.conns.insert(name.to_owned(), Conn { stream, bytes: Vec::new(), is_closed: false, is_open: false });
     }

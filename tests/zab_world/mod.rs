@@ -77,7 +77,7 @@ impl World {
             ["ensemble", "of", "one"] => self.ensemble_of_one = true,
             ["rule", "local"] => self.rules.local = true,
             ["rule", "upgrade"] => self.rules.upgrade = true,
-            ["rule", "read-only"] => self.rules.read_only_mode = true,
+            ["rule", "read-only"] => self.rules.read_only_after_ms = Some(2000),
             ["start", "all"] => self.ids.clone().into_iter().for_each(|id| self.start(id)),
             ["start", id] => self.start(server(id)),
             ["crash", id] => self.crash(server(id)),

@@ -6,6 +6,9 @@ use super::ConfigError;
 use super::value::Value;
 use crate::peer::SessionRules;
 
+/// How long a server looks for a leader before it serves read-only; most elections take less. As Apache's.
+const READ_ONLY_AFTER_MS: u32 = 2000;
+
 /// How long sessions live, and on which servers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SessionsConfig {
@@ -25,7 +28,7 @@ impl SessionsConfig {
     /// What the core needs of it.
     pub fn rules(&self) -> SessionRules {
         let &SessionsConfig { local, upgrade, read_only_mode, .. } = self;
-        SessionRules { local, upgrade, read_only_mode }
+        SessionRules { local, upgrade, read_only_after_ms: read_only_mode.then_some(READ_ONLY_AFTER_MS) }
     }
 
     /// Takes the key if it is one of this area.
