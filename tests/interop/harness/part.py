@@ -22,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import secure
 import transcript
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +34,7 @@ from harness.ensemble import GUARD, LIVE, Ensemble  # noqa: E402
 JARS = Path(os.environ.get("ZK_JARS", "/usr/share/java"))
 
 #: What the clients' transcripts were recorded with: nobody waits long, quotas count, containers go soon.
-CONFIG = {"tickTime": 500, "maxSessionTimeout": 10_000, "enforceQuota": "true"}
+CONFIG = {"tickTime": 500, "minSessionTimeout": 4000, "maxSessionTimeout": 10_000, "enforceQuota": "true"}
 
 #: Settings that are system properties only: zabkit takes them from SERVER_JVMFLAGS, Apache from its command line.
 JVM_FLAGS = "-Dznode.container.checkIntervalMs=200"
@@ -62,7 +63,7 @@ def apache(flags=""):
         raise Unable(str(error)) from error
 
 
-def run_program(words, timeout_s=150, **options):
+def run_program(words, timeout_s=400, **options):
     """Run a program to its end; its output and error together, and its exit code."""
     options = {"text": True, "check": False, "cwd": tempfile.gettempdir(), "timeout": timeout_s, **options}
     try:
@@ -74,30 +75,44 @@ def run_program(words, timeout_s=150, **options):
 
 
 class Setting:
-    """The servers of one transcript: how many, with what more in zoo.cfg, and which of them the program talks to."""
+    """The servers of one transcript: how many, on which terms, and whether the quick form has it."""
 
-    def __init__(self, name, size=1, config=None):
-        self.name, self.size, self.config = name, size, config or {}
+    def __init__(self, name, size=1, terms=secure.plain, quick=True):
+        self.name, self.size, self.terms, self.quick = name, size, terms, quick
 
-    def start(self, template):
-        return Ensemble(self.size, template=template, config={**CONFIG, **self.config}).start()
+    def start(self, folder, on_apache, template):
+        """Servers that serve; they know the terms for the program."""
+        terms = self.terms(folder)
+        wrapper = ("env", f"SERVER_JVMFLAGS={JVM_FLAGS} {terms.server_flags}")
+        ensemble = Ensemble(self.size, template=apache(terms.server_flags) if on_apache else template, config=CONFIG)
+        ensemble.terms = terms
+        for member in ensemble:
+            member.program_port = member.client_port
+            if terms.tls:
+                member.program_port = member.election_port + 16  # Of the same block of 32, which is ours.
+            lines = (f"{key}={value}\n".format(secure_port=member.program_port) for key, value in terms.config.items())
+            with open(member.config, "a") as file:
+                file.writelines(lines)
+        return ensemble.start(wrapper=wrapper)
 
 
 def talks_to(ensemble):
     """Ports of the servers in the order in which a program uses them: followers first, for they have more to do."""
     members = ensemble.followers() or list(ensemble)
-    return [member.client_port for member in members]
+    return [member.program_port for member in members]
 
 
 #: Alone, and as one of three.
 STANDALONE, MEMBER = Setting("standalone"), Setting("member", 3)
 
 
-def _transcript(name, setting, template, make):
+def _transcript(name, setting, make, on_apache, template):
     """One transcript, on servers of its own."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"zabkit-interop-{name}-") as folder, setting.start(template) as ensemble:
-        text, failures = make(setting, ensemble, Path(folder))
+    with tempfile.TemporaryDirectory(prefix=f"zabkit-interop-{name}-") as name_of_folder:
+        folder = Path(name_of_folder)
+        with setting.start(folder, on_apache, template) as ensemble:
+            text, failures = make(setting, ensemble, folder)
     return text, failures, time.monotonic() - began
 
 
@@ -122,21 +137,20 @@ def main(name, here, settings, make):
     parser.add_argument("--apache", action="store_true", help="run Apache, and compare it with its recordings")
     parser.add_argument("--record", action="store_true", help="run Apache, and write the recordings")
     parser.add_argument("--only", action="append", help="only this transcript")
-    parser.add_argument("--quick", action="store_true", help="the form for CI, which is the whole")
+    parser.add_argument("--quick", action="store_true", help="the form for CI: some transcripts less")
     parser.add_argument("--keep", metavar="DIR", help="write what came out to DIR as well")
     options = parser.parse_args()
-    os.environ["SERVER_JVMFLAGS"] = JVM_FLAGS
     signal.signal(signal.SIGTERM, _end)
     passed = failed = meant = 0
     on_apache = options.apache or options.record
     differences = [] if on_apache else transcript.read_differences(here / "differences.txt")
-    chosen = [setting for setting in settings if not options.only or setting.name in options.only]
+    chosen = [s for s in settings if (s.name in options.only if options.only else s.quick or not options.quick)]
     try:
         template = apache() if on_apache else options.server_cmd or command.server_command()
         print(f"{name}: {shlex.split(template)[0]}", flush=True)
         # At once: clients that wait to come back, and servers that wait for their clocks, need no processor.
         with concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
-            made = list(pool.map(lambda setting: _transcript(name, setting, template, make), chosen))
+            made = list(pool.map(lambda setting: _transcript(name, setting, make, on_apache, template), chosen))
         for setting, (text, failures, seconds) in zip(chosen, made, strict=True):
             path = here / "recorded" / f"{setting.name}.txt"
             if options.keep:

@@ -126,6 +126,7 @@ final class Access {
         script.step("super changes all", stranger, "setACL(String,List,int)", "/noauth/elsewhere", OPEN, -1);
         script.step("ip is no password", stranger, "addAuthInfo(String,byte[])", "ip", Nodes.bytes(""));
         watcher.hold(true);
+        eye.hold(true);
         script.step("a scheme nobody knows", stranger, "addAuthInfo(String,byte[])", "nonsense", Nodes.bytes("x"));
         script.until("refused for good", "authentication failed", () -> watcher.saw(KeeperState.AuthFailed));
         script.step("state", stranger, "getState()");

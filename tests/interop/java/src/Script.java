@@ -54,6 +54,7 @@ final class Script {
         private final String name;
         private final List<WatchedEvent> events = new ArrayList<>();
         private boolean held;
+        private boolean refused;
 
         private Witness(String name) {
             this.name = name;
@@ -64,9 +65,11 @@ final class Script {
             // How often a client fails to connect while a gate is shut is a matter of time.
             WatchedEvent last = events.isEmpty() ? null : events.get(events.size() - 1);
             boolean again = last != null && event.getType() == Event.EventType.None && event.getState() == last.getState();
-            if (!again) {
+            // Nor is it sure that a client that may not come in says that it has closed.
+            if (!again && !refused) {
                 events.add(event);
             }
+            refused |= event.getState() == Event.KeeperState.AuthFailed;
         }
 
         synchronized boolean saw(Event.KeeperState state) {
@@ -89,6 +92,10 @@ final class Script {
             }
             List<WatchedEvent> taken = new ArrayList<>(events);
             events.clear();
+            if (!taken.isEmpty() && taken.get(taken.size() - 1).getState() == Event.KeeperState.Closed) {
+                // The client over TLS may see its own end as a loss first.
+                taken.removeIf(event -> event.getType() == Event.EventType.None && event.getState() == Event.KeeperState.Disconnected);
+            }
             if (taken.stream().allMatch(event -> event.getType().name().endsWith("WatchRemoved"))) {
                 taken.sort(Comparator.comparing(event -> event.getType().name())); // A set in the client, in no order.
             }
