@@ -61,6 +61,36 @@ pub fn certificate_ids(subject: &str, settings: &AuthSettings) -> Vec<Id> {
     is_super.then(|| Id::new("super", subject)).into_iter().chain([Id::new("x509", subject)]).collect()
 }
 
+/// What has become of an authentication. Names are the client's words: whoever prints them makes them harmless.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthNote {
+    Accepted {
+        scheme: String,
+    },
+    Refused {
+        scheme: String,
+    },
+    /// By SASL.
+    LoggedIn {
+        user: String,
+        is_super: bool,
+    },
+    /// By SASL; the connection is closed, or stays as nobody.
+    LoginFailed {
+        reason: String,
+        stays: bool,
+    },
+}
+
+/// Notes of one connection that the host has not taken: what is beyond is left out.
+const NOTES_MAX: usize = 16;
+/// Characters of a name in a note.
+const NAME_CHARS_MAX: usize = 64;
+
+fn short(name: &str) -> String {
+    name.chars().take(NAME_CHARS_MAX).collect()
+}
+
 /// What becomes of a connection that has said who it is.
 enum Verdict {
     /// It has these ids, too.
@@ -99,6 +129,12 @@ impl Verdict {
 }
 
 impl OutboxState {
+    fn note(&mut self, note: AuthNote) {
+        if self.auth_notes.len() < NOTES_MAX {
+            self.auth_notes.push(note);
+        }
+    }
+
     /// Adds those of `ids` that are new; false, and nothing is changed, if they are too many.
     pub(super) fn add_ids(&mut self, ids: impl IntoIterator<Item = Id>) -> bool {
         let mut all = self.auth.to_vec();
@@ -131,11 +167,16 @@ impl Database {
         let header = |err| ReplyHeader { xid, zxid: Zxid::ZERO, err };
         match request {
             Some(Ok(Request::Auth(auth))) => {
-                let is_accepted = match Verdict::of(&auth, &self.settings.auth) {
-                    Verdict::Accepted(ids) => state.add_ids(ids),
-                    Verdict::Refused => false,
-                    Verdict::Elsewhere => return state.close(),
+                let (is_accepted, is_elsewhere) = match Verdict::of(&auth, &self.settings.auth) {
+                    Verdict::Accepted(ids) => (state.add_ids(ids), false),
+                    Verdict::Refused => (false, false),
+                    Verdict::Elsewhere => (false, true),
                 };
+                let scheme = short(auth.scheme.as_deref().unwrap_or_default());
+                state.note(if is_accepted { AuthNote::Accepted { scheme } } else { AuthNote::Refused { scheme } });
+                if is_elsewhere {
+                    return state.close();
+                }
                 let err = if is_accepted { 0 } else { ErrorCode::AuthFailed.code() };
                 state.reply(header(err), now.micros, now.micros, |_| {});
                 if !is_accepted {
@@ -166,21 +207,26 @@ impl Database {
             Some(exchange) => exchange.step(token, users),
             None => Err(super::sasl::SaslError::OutOfTurn),
         };
-        match answer {
+        let reason = match answer {
             Ok(Answer::Challenge(token)) => return Ok(Some(token)),
             Ok(Answer::Done { user, token }) => {
-                let superuser = settings.sasl_superusers.contains(&user).then(|| Id::new("super", ""));
+                let is_super = settings.sasl_superusers.contains(&user);
+                let superuser = is_super.then(|| Id::new("super", ""));
                 if state.add_ids([Id::new("sasl", &user)].into_iter().chain(superuser)) {
+                    state.note(AuthNote::LoggedIn { user: short(&user), is_super });
                     return Ok(Some(token));
                 }
+                "its ids are too many".to_owned()
             }
-            Err(_) => {}
-        }
-        match settings.requires_sasl() {
+            Err(error) => error.to_string(),
+        };
+        let end = match settings.requires_sasl() {
             true => Err(ErrorCode::SessionClosedRequireAuth),
             false if settings.allow_failed_sasl => Ok(None),
             false => Err(ErrorCode::AuthFailed),
-        }
+        };
+        state.note(AuthNote::LoginFailed { reason, stays: end.is_ok() });
+        end
     }
 
     /// Why a write of a client with `ids` is refused at once, by the tree as it is: its list of permissions is none, or

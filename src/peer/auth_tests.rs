@@ -1,8 +1,8 @@
 //! Who a connection is, what it takes to be it, and when it counts.
 
-use super::auth::{AuthSettings, certificate_ids};
+use super::auth::{AuthNote, AuthSettings, certificate_ids};
 use super::test_host::{Sent, TestHost, create, create_body, frame, get, sent, set};
-use super::{ConnPhase, NONCE_BYTES, Outbox, SaslUsers, Settings};
+use super::{ConnEnd, ConnPhase, NONCE_BYTES, Outbox, SaslUsers, Settings};
 use crate::jute::Record;
 use crate::records::{
     AuthRequest, ClientInfo, ErrorCode, Id, PathVersion, Request, RequestAcl, SaslRequest, SetAclRequest, WhoAmIReply,
@@ -99,6 +99,10 @@ fn an_auth_packet_is_judged_by_its_scheme() {
         assert_eq!(errs, answer.into_iter().collect::<Vec<_>>(), "{what}");
         assert!(answers.iter().all(|sent| (sent.header().xid, sent.header().zxid) == (-4, Zxid::ZERO)), "{what}");
         assert_eq!(outbox.phase() == ConnPhase::Closing, answer != Some(0), "{what}");
+        let notes = outbox.take_auth_notes();
+        let is_good = matches!(notes[..], [AuthNote::Accepted { .. }]);
+        assert!(is_good || matches!(notes[..], [AuthNote::Refused { .. }]), "{notes:?}");
+        assert_eq!(is_good, answer == Some(0), "{what}");
         if answer == Some(0) {
             assert_eq!(who_am_i(&host, &outbox), [&pairs(&[("ip", "127.0.0.1")])[..], &pairs(ids)].concat(), "{what}");
         }
@@ -161,7 +165,7 @@ fn where_a_scheme_is_required_nothing_but_authentication_is_taken_without_it() {
         let answers = sent(&outbox);
         let [Sent::Reply { header, body }] = &answers[..] else { panic!("{request:?}: {answers:?}") };
         assert_eq!((header.xid, header.zxid, header.err, body.len()), (7, Zxid::ZERO, REQUIRED, 0), "{request:?}");
-        assert_eq!((forward.len(), outbox.phase()), (0, ConnPhase::Closing), "{request:?}");
+        assert_eq!((forward.len(), outbox.end()), (0, Some(ConnEnd::Unauthenticated)), "{request:?}");
     }
     let host = host_with(settings());
     let outbox = host.connect(1);
@@ -209,6 +213,8 @@ fn a_failed_login_ends_the_connection_unless_it_may_stay() {
         assert!(challenge_err == 0 && challenge.unwrap().starts_with(b"realm=\"zk-sasl-md5\",nonce="), "{what}");
         // The answer has a body, also with an error.
         assert_eq!(token(&host, &outbox, sasl(b"username=\"bob\"")), (expected, None), "{what}");
+        let notes = outbox.take_auth_notes();
+        assert!(matches!(&notes[..], [AuthNote::LoginFailed { stays, .. }] if *stays == (expected == 0)), "{notes:?}");
         assert_eq!(outbox.phase() == ConnPhase::Closing, expected != 0, "{what}");
         if expected == 0 {
             assert_eq!(who_am_i(&host, &outbox), pairs(&[("ip", "127.0.0.1")]));
@@ -244,6 +250,17 @@ fn ids_of_a_connection_are_bounded_in_number_and_bytes() {
     let outbox = host.connect(3);
     assert_eq!(err(&host, &outbox, auth("digest", &[b'u'; 1 << 20])), REFUSED);
     assert!(!host.connect(4).add_ids((0..1000).map(|number| Id::new("x509", &number.to_string()))));
+}
+
+#[test]
+fn notes_of_authentications_are_bounded_in_number_and_length() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    let packets: Vec<Vec<u8>> = (0..40).map(|_| frame(-4, &auth("ip", b""))).collect();
+    host.submit(&outbox, &packets);
+    assert_eq!((sent(&outbox).len(), outbox.take_auth_notes().len()), (40, 16));
+    assert_eq!(err(&host, &outbox, auth(&"x".repeat(100_000), b"")), REFUSED);
+    assert_eq!(outbox.take_auth_notes(), [AuthNote::Refused { scheme: "x".repeat(64) }]);
 }
 
 #[test]

@@ -42,6 +42,7 @@ mod submit;
 mod test_host;
 
 pub use self::core::{PeerConfig, SessionRules};
+pub use auth::AuthNote;
 pub use database::{Database, ServerStats};
 pub use in_flight::InFlight;
 pub use leader::ReaperConfig;

@@ -4,6 +4,7 @@
 //! Everything here is under one small lock, taken inside the database's lock and never around another one but those
 //! of the watches: `database > outbox > watches`.
 
+use super::auth::AuthNote;
 use super::io::ConnId;
 use super::limits::{Load, Share};
 use super::sasl::{Exchange, NONCE_BYTES};
@@ -79,6 +80,8 @@ pub(super) struct OutboxState {
     pub auth: Arc<[Id]>,
     /// Its login by SASL, where that is set up.
     pub sasl: Option<Box<Exchange>>,
+    /// What the host has not taken yet; no more than it could say at once.
+    pub auth_notes: Vec<AuthNote>,
     /// The host knows already that there is something to send.
     is_announced: bool,
     pub stats: ConnStats,
@@ -93,6 +96,8 @@ pub enum ConnEnd {
     LargeRequests,
     /// Its requests have waited longer than its session's timeout.
     Stale,
+    /// It has no id of a scheme that one must have.
+    Unauthenticated,
 }
 
 /// A request that waits for its turn.
@@ -238,6 +243,7 @@ impl Outbox {
             end: None,
             auth: Arc::new([Id::new("ip", &address_text(peer_ip))]),
             sasl: None,
+            auth_notes: Vec::new(),
             is_announced: false,
             stats: ConnStats::default(),
         };
@@ -254,6 +260,11 @@ impl Outbox {
     #[must_use]
     pub fn add_ids(&self, ids: impl IntoIterator<Item = Id>) -> bool {
         self.lock().add_ids(ids)
+    }
+
+    /// What has become of the authentications since the last call, for the log.
+    pub fn take_auth_notes(&self) -> Vec<AuthNote> {
+        std::mem::take(&mut self.lock().auth_notes)
     }
 
     pub fn conn(&self) -> ConnId {

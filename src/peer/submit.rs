@@ -94,7 +94,7 @@ impl Database {
         if !self.settings.auth.admits(&state.auth) {
             let err = ErrorCode::SessionClosedRequireAuth.code();
             state.reply(ReplyHeader { xid, zxid: Zxid::ZERO, err }, now.micros, now.micros, |_| {});
-            return state.close();
+            return state.end_for(ConnEnd::Unauthenticated);
         }
         let decoded = if turn.is_late && !matches!(op, op::PING | op::CLOSE_SESSION) {
             Decoded::Throttled

@@ -16,8 +16,8 @@ use super::tls::TlsSession;
 use super::words;
 use crate::jute::Record;
 use crate::peer::io::Input;
-use crate::peer::{ConnEnd, NONCE_BYTES, Outbox, Rest, TURN_FRAMES_MAX, Taken};
-use crate::records::ConnectRequest;
+use crate::peer::{AuthNote, ConnEnd, NONCE_BYTES, Outbox, Rest, TURN_FRAMES_MAX, Taken};
+use crate::records::{ConnectRequest, op};
 use crate::sync;
 use std::io;
 use std::net::SocketAddr;
@@ -189,6 +189,12 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, speaks: 
     });
 }
 
+/// Whether a frame, without its length, says who the client is.
+fn is_auth(frame: &[u8]) -> bool {
+    let code = frame.get(4..8).and_then(|code| code.try_into().ok()).map(i32::from_be_bytes);
+    matches!(code, Some(op::AUTH | op::SASL))
+}
+
 /// Bytes that nobody can guess; `None`: the system gives none.
 fn random() -> Option<[u8; NONCE_BYTES]> {
     let mut bytes = [0; NONCE_BYTES];
@@ -315,6 +321,46 @@ impl Conn {
         }
     }
 
+    /// Says what has become of auth and sasl packets. In Apache's words, but the client's are quoted.
+    fn say_auth(&self, shared: &Shared) {
+        let now_ms = shared.clock.micros() / 1000;
+        for note in self.outbox.take_auth_notes() {
+            let kind = match note {
+                AuthNote::Accepted { .. } | AuthNote::LoggedIn { .. } => "auth",
+                AuthNote::Refused { .. } | AuthNote::LoginFailed { .. } => "auth failed",
+            };
+            let Some(left_out) = shared.limits.repetition(kind, now_ms) else { continue };
+            let (peer, session, omitted) = (self.peer, self.outbox.info().session, Omitted(left_out));
+            match note {
+                AuthNote::Accepted { scheme } => {
+                    tracing::info!(
+                        "Session {session}: auth success for scheme {scheme:?} and address /{peer}{omitted}"
+                    );
+                }
+                AuthNote::Refused { scheme } => {
+                    tracing::warn!("Authentication failed for scheme: {scheme:?}, /{peer}, session {session}{omitted}");
+                }
+                AuthNote::LoggedIn { user, is_super } => {
+                    tracing::info!(
+                        "Session {session}: adding SASL authorization for authorizationID: {user:?}{}, /{peer}{omitted}",
+                        if is_super { " as super user" } else { "" }
+                    );
+                }
+                AuthNote::LoginFailed { reason, stays } => {
+                    let end = if stays {
+                        "Maintaining client connection despite"
+                    } else {
+                        "Closing client connection due to"
+                    };
+                    tracing::warn!(
+                        "Client /{peer} failed to SASL authenticate: {reason}. {end} SASL authentication failure, \
+                         session {session}{omitted}"
+                    );
+                }
+            }
+        }
+    }
+
     /// Says why this server ends the connection, if the client is to blame.
     fn say_end(&self, shared: &Shared) {
         let Some(end) = self.outbox.end() else { return };
@@ -328,6 +374,7 @@ impl Conn {
                 count(&shared.metrics.stale_requests, 1);
                 ("stale", "its requests have waited longer than its session's timeout")
             }
+            ConnEnd::Unauthenticated => ("required", "Client authentication scheme(s) does not match with expected"),
         };
         if let Some(left_out) = shared.limits.repetition(kind, shared.clock.micros() / 1000) {
             let (peer, session) = (self.peer, self.outbox.info().session);
@@ -547,6 +594,9 @@ impl Task<'_> {
             drop(db);
             taken
         };
+        if frames.iter().take(taken.frames).any(|frame| is_auth(frame)) {
+            self.conn.say_auth(self.shared);
+        }
         self.waiting_micros = match taken.rest {
             Rest::Nothing => None,
             Rest::Throttled => {
