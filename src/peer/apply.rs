@@ -13,7 +13,8 @@ use crate::jute::{Record, write_string};
 use crate::records::{Acl, DIGEST_VERSION, ErrorCode, EventType, MultiHeader, ReplyHeader, Txn, TxnBody, op, perms};
 use crate::sync::get_mut;
 use crate::tree::acl::{self, AclRules};
-use crate::tree::{ResultBody, TxnResult};
+use crate::tree::{ResultBody, TxnResult, WatcherId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Database {
@@ -53,14 +54,13 @@ impl Database {
             watches.fire(&change, &mut |watchers, kind, path| {
                 notification.set(txn.zxid, kind, path);
                 let list = if kind == EventType::NodeChildrenChanged { change.parent_acl } else { change.acl };
-                for watcher in watchers {
-                    let Some(outbox) = conns.get(&ConnId(watcher.0)) else { continue };
+                for_each_outbox(conns, watchers, |outbox| {
                     #[cfg(any(test, loom))]
                     if faults.postpone_event(outbox, txn.zxid, kind, path) {
-                        continue;
+                        return;
                     }
                     deliver(rules, list, &notification, outbox, dirty);
-                }
+                });
             });
         })
     }
@@ -145,6 +145,29 @@ impl Database {
     }
 }
 
+/// Calls `see` with the outboxes of these watchers, in their order, which is that of the connections. Many are not
+/// looked for one by one.
+fn for_each_outbox<'c>(
+    conns: &'c BTreeMap<ConnId, Arc<Outbox>>,
+    watchers: &[WatcherId],
+    mut see: impl FnMut(&'c Arc<Outbox>),
+) {
+    let conn = |watcher: &WatcherId| ConnId(watcher.0);
+    if watchers.len() < conns.len() / 8 {
+        return watchers.iter().filter_map(|watcher| conns.get(&conn(watcher))).for_each(see);
+    }
+    let mut watchers = watchers.iter().map(conn).peekable();
+    let Some(&first) = watchers.peek() else { return };
+    for (&conn, outbox) in conns.range(first..) {
+        while watchers.next_if(|&watcher| watcher < conn).is_some() {}
+        match watchers.peek() {
+            Some(&watcher) if watcher == conn => see(outbox),
+            Some(_) => {}
+            None => return,
+        }
+    }
+}
+
 /// An event goes only to those who may read what it is about; a one-shot watch is used up all the same.
 fn deliver(
     rules: &AclRules,
@@ -223,4 +246,23 @@ fn write_multi(create2: &[bool], results: &[TxnResult<'_>], txn: &TxnBody, out: 
         }
     }
     MultiHeader { kind: -1, done: true, err: -1 }.write(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Among few connections as among many, and also when some of the watchers have gone.
+    #[test]
+    fn the_outboxes_of_watchers_are_found_in_order() {
+        let conns: BTreeMap<ConnId, Arc<Outbox>> =
+            (1..=100).map(|n| (ConnId(2 * n), Outbox::new(ConnId(2 * n), [127, 0, 0, 1].into()))).collect();
+        for watchers in [vec![], vec![4], vec![3, 4, 5, 200, 900], (1..=300).collect(), (1..20).collect()] {
+            let watchers: Vec<WatcherId> = watchers.into_iter().map(WatcherId).collect();
+            let mut seen = Vec::new();
+            for_each_outbox(&conns, &watchers, |outbox| seen.push(outbox.conn()));
+            let here = watchers.iter().map(|watcher| ConnId(watcher.0)).filter(|conn| conns.contains_key(conn));
+            assert_eq!(seen, here.collect::<Vec<_>>());
+        }
+    }
 }
