@@ -7,6 +7,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Session timeout asked for, in ms: nobody pings while a million watches are set.
@@ -109,20 +110,20 @@ fn fire(server: &str, conns: usize, paths: usize, rounds: usize) -> io::Result<(
     Ok(())
 }
 
-/// Each connection reads once in a period, a thread each; at the end of standard input everything is printed: when a
-/// read was due, and how long after that it was answered.
+/// Each connection reads once in a period, a thread each, until standard input ends. Then everything is printed: when a
+/// read was due, and how long after that it was answered. Those that were due by then are all made.
 fn read(server: &str, conns: usize, period_micros: u64) -> io::Result<()> {
     let mut control = Client::open(server)?;
     control.create("/read")?;
     let begin = wall_micros() + 100_000;
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let end = std::sync::Arc::new(AtomicU64::new(u64::MAX));
     let threads: Vec<_> = (0..conns)
         .map(|n| {
-            let (mut client, stop) = (Client::open(server), stop.clone());
+            let (mut client, end) = (Client::open(server), end.clone());
             std::thread::spawn(move || -> io::Result<Vec<(u64, u64)>> {
                 let client = client.as_mut().map_err(|error| io::Error::other(error.to_string()))?;
                 let (mut samples, mut due) = (Vec::new(), begin + n as u64 * period_micros / conns as u64);
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                while due < end.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_micros(due.saturating_sub(wall_micros())));
                     client.send(GET_DATA, |out| (string("/read", out), out.push(0)).0, false)?;
                     client.reply()?;
@@ -135,7 +136,7 @@ fn read(server: &str, conns: usize, period_micros: u64) -> io::Result<()> {
         .collect();
     println!("{{\"ready\": true}}");
     io::stdin().read_to_end(&mut Vec::new())?;
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    end.store(wall_micros(), Ordering::Relaxed);
     let mut out = io::BufWriter::new(io::stdout().lock());
     for thread in threads {
         for (due, latency) in thread.join().map_err(|_| io::Error::other("a reader has panicked"))?? {

@@ -40,6 +40,8 @@ mod stress_tests;
 mod submit;
 #[cfg(test)]
 mod test_host;
+#[cfg(all(test, not(loom)))]
+mod watch_tests;
 
 pub use self::core::{PeerConfig, SessionRules};
 pub use auth::AuthNote;
