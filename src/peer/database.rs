@@ -288,9 +288,9 @@ impl Database {
     pub fn stats(&self) -> ServerStats {
         let conns = lock(&self.conns);
         let (mut total, mut outstanding) = (conns.ended, 0);
-        for info in conns.all.values().map(|outbox| outbox.info()) {
-            total.add(&info.stats);
-            outstanding += info.waiting;
+        for (stats, waiting) in conns.all.values().map(|outbox| outbox.server_stats()) {
+            total.add(&stats);
+            outstanding += waiting;
         }
         ServerStats {
             total,
@@ -307,6 +307,15 @@ impl Database {
         }
     }
 
+    pub fn watch_counts(&self) -> WatchCounts {
+        self.watches.counts()
+    }
+
+    /// Some of the data watches, by path: part 0, 1, and so on until there is none.
+    pub fn data_watches(&self, part: usize) -> Option<Vec<(String, Vec<WatcherId>)>> {
+        self.watches.data_watches(part)
+    }
+
     /// Connections with data watches, for `wchs`.
     pub fn data_watchers(&self) -> usize {
         self.watches.data_watchers()
@@ -317,11 +326,17 @@ impl Database {
         lock(&self.conns).all.values().map(|outbox| outbox.info()).collect()
     }
 
-    /// Sets the figures back. ZooKeeper: `srst`.
+    /// Sets the server's figures back, not those of each connection. ZooKeeper: `srst`.
     pub fn reset_stats(&self) {
         let mut conns = lock(&self.conns);
         conns.ended = ConnStats::default();
-        conns.all.values().for_each(|outbox| outbox.reset_stats());
+        conns.all.values().for_each(|outbox| outbox.reset_server_stats());
+    }
+
+    /// Sets the figures of each connection back, not the server's. ZooKeeper: `crst`.
+    pub fn reset_connection_stats(&self) {
+        let conns = &mut *lock(&self.conns);
+        conns.all.values().for_each(|outbox| conns.ended.add(&outbox.reset_stats()));
     }
 
     /// Whether `session` has a connection here.

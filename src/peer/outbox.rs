@@ -84,7 +84,10 @@ pub(super) struct OutboxState {
     pub auth_notes: Vec<AuthNote>,
     /// The host knows already that there is something to send.
     is_announced: bool,
+    /// Since the last `srst`.
     pub stats: ConnStats,
+    /// Before it.
+    former_stats: Option<Box<ConnStats>>,
 }
 
 /// What a client did that ends its connection; the host says so in its log.
@@ -246,6 +249,7 @@ impl Outbox {
             auth_notes: Vec::new(),
             is_announced: false,
             stats: ConnStats::default(),
+            former_stats: None,
         };
         Arc::new(Outbox { conn, peer_ip, state: Mutex::new(state) })
     }
@@ -316,13 +320,33 @@ impl Outbox {
             session: state.session,
             timeout_ms: state.timeout_ms,
             waiting: state.waiting.len(),
-            stats: state.stats,
+            stats: state.all_stats(),
         }
     }
 
-    /// Sets the figures back. ZooKeeper: `crst`.
-    pub fn reset_stats(&self) {
-        self.lock().stats = ConnStats::default();
+    /// A four-letter word came.
+    pub fn count_word(&self) {
+        self.lock().stats.received += 1;
+    }
+
+    /// Sets the connection's figures back and returns what they were of the server's. ZooKeeper: `crst`.
+    pub(super) fn reset_stats(&self) -> ConnStats {
+        let mut state = self.lock();
+        state.former_stats = None;
+        std::mem::take(&mut state.stats)
+    }
+
+    /// Sets the server's figures back; the connection's own stay. ZooKeeper: `srst`.
+    pub(super) fn reset_server_stats(&self) {
+        let mut state = self.lock();
+        state.former_stats = Some(Box::new(state.all_stats()));
+        state.stats = ConnStats::default();
+    }
+
+    /// What counts of the connection in the server's figures, and how many requests have no answer.
+    pub(super) fn server_stats(&self) -> (ConnStats, usize) {
+        let state = self.lock();
+        (state.stats, state.waiting.len())
     }
 
     /// Ends the connection because of what the client did.
@@ -336,6 +360,16 @@ impl Outbox {
 }
 
 impl OutboxState {
+    /// The connection's own figures.
+    fn all_stats(&self) -> ConnStats {
+        let Some(former) = &self.former_stats else { return self.stats };
+        let newer = if self.stats.answered > 0 { &self.stats } else { former };
+        let &ConnStats { last_latency_micros, last_xid, last_zxid, last_answer_micros, .. } = newer;
+        let mut all = ConnStats { last_latency_micros, last_xid, last_zxid, last_answer_micros, ..**former };
+        all.add(&self.stats);
+        all
+    }
+
     /// No further request should be taken from the connection now.
     pub fn is_busy(&self) -> bool {
         self.bytes.len() >= OUTPUT_BYTES_BUSY

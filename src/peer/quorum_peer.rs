@@ -155,6 +155,11 @@ impl QuorumPeer {
         role.into_iter().chain(early).chain(self.core.locals.next_wakeup()).min()
     }
 
+    /// Whether it leads, or is about to.
+    pub fn is_leading(&self) -> bool {
+        matches!(self.role, Role::Leading(_))
+    }
+
     pub fn status(&self) -> PeerStatus {
         let (state, leader, epoch) = match &self.role {
             Role::Following(follower) => (PeerState::Following, Some(follower.leader()), follower.epoch()),

@@ -177,8 +177,17 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, speaks: 
     let events = shared.events.clone();
     task::spawn("a client's connection", &events, async move {
         let (input, room) = (Vec::new(), READ_BYTES_MIN);
-        let (secure, waiting_micros) = (Secure::new(speaks), None);
-        let mut task = Task { shared: &shared, conn: &conn, read, input, secure, is_first: true, room, waiting_micros };
+        let mut task = Task {
+            shared: &shared,
+            conn: &conn,
+            read,
+            input,
+            secure: Secure::new(speaks),
+            is_first: true,
+            room,
+            waiting_micros: None,
+            word: None,
+        };
         task.run().await;
         conn.forget_unsent(&shared);
         // Not after a panic of the core: then the lock is poisoned, and nobody is left to be told.
@@ -404,6 +413,8 @@ struct Task<'a> {
     room: usize,
     /// Since when the first of the frames in `input` wait because of `requestThrottleLimit`.
     waiting_micros: Option<u64>,
+    /// What is still to be said, by another thread: then the connection ends.
+    word: Option<tokio::task::JoinHandle<String>>,
 }
 
 impl Task<'_> {
@@ -514,8 +525,12 @@ impl Task<'_> {
             return match end {
                 words::Answer::NeedsMore => Ok(()),
                 words::Answer::Text(text) => {
-                    self.conn.send_text(text);
+                    self.conn.send_text(text.into_bytes());
                     self.conn.flush(self.shared);
+                    Err(End)
+                }
+                words::Answer::Later(answer) => {
+                    self.word = Some(tokio::task::spawn_blocking(answer));
                     Err(End)
                 }
             };
@@ -665,6 +680,12 @@ impl Task<'_> {
         self.conn.say_end(self.shared);
         if self.conn.is_expired.load(Ordering::Relaxed) {
             return;
+        }
+        if let Some(word) = self.word.take()
+            && let Ok(text) = word.await
+        {
+            self.conn.send_text(text.into_bytes());
+            self.conn.flush(self.shared);
         }
         let deadline = tokio::time::sleep(Duration::from_secs(2));
         tokio::pin!(deadline);

@@ -203,6 +203,12 @@ impl Core {
     }
 
     fn queue_disk(&mut self, op: DiskOp) {
+        if let DiskOp::Append { proposals, .. } = &op
+            && self.shared.config.my_id.is_some()
+            && self.peer.is_leading()
+        {
+            proposals.iter().for_each(|proposal| self.shared.metrics.proposals.add(proposal.bytes.len()));
+        }
         let DiskOp::TakeSnapshot { generation, zxid, install } = op else {
             return self.turn.jobs.push(Job::Op(op));
         };
@@ -245,6 +251,7 @@ impl Core {
         let metrics = &self.shared.metrics;
         match note {
             Note::StateChanged { state } => {
+                metrics.proposals.reset();
                 count(&metrics.looking, u64::from(*state == "LOOKING"));
                 tracing::info!("{note}");
             }

@@ -6,7 +6,7 @@
 //! ZooKeeper: `ServerMetrics`, `MonitorCommand`.
 
 use super::VERSION_LINE;
-use super::shared::{Metrics, Shared, SummaryValues};
+use super::shared::{Metrics, ProposalSizes, Shared, SummaryValues};
 use super::words::average_latency;
 use crate::peer::ServerStats;
 use crate::peer::io::ServerMode;
@@ -90,8 +90,9 @@ fn gauges(shared: &Shared, stats: &ServerStats, mode: ServerMode, out: &mut Line
         for name in ["synced_non_voting_followers", "synced_observers"] {
             out.line(name, 0);
         }
-        for name in ["last_proposal_size", "max_proposal_size", "min_proposal_size"] {
-            out.line(name, -1);
+        let ProposalSizes { last, min, max } = shared.metrics.proposals.sizes();
+        for (name, bytes) in [("last_proposal_size", last), ("max_proposal_size", max), ("min_proposal_size", min)] {
+            out.line(name, bytes);
         }
     }
     for name in GAUGES_ZERO {

@@ -189,6 +189,62 @@ pub struct Metrics {
     pub snapshot: Summary,
     pub election: Summary,
     pub batch: Summary,
+    pub proposals: Proposals,
+    /// Of `gtmk` and `stmk`.
+    pub trace_mask: TraceMask,
+}
+
+/// Nothing is traced; the mask is Apache's first one until another is set.
+pub struct TraceMask(AtomicU64);
+
+impl Default for TraceMask {
+    fn default() -> TraceMask {
+        TraceMask(AtomicU64::new(306))
+    }
+}
+
+impl std::ops::Deref for TraceMask {
+    type Target = AtomicU64;
+
+    fn deref(&self) -> &AtomicU64 {
+        &self.0
+    }
+}
+
+/// Bytes of the proposals that this server has made as a leader: the last, the shortest, the longest.
+pub struct Proposals {
+    sizes: Mutex<ProposalSizes>,
+}
+
+/// All -1 before the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProposalSizes {
+    pub last: i64,
+    pub min: i64,
+    pub max: i64,
+}
+
+impl Default for Proposals {
+    fn default() -> Proposals {
+        Proposals { sizes: Mutex::new(ProposalSizes { last: -1, min: -1, max: -1 }) }
+    }
+}
+
+impl Proposals {
+    pub fn add(&self, bytes: usize) {
+        let last = bytes as i64;
+        let mut sizes = self.sizes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let min = if sizes.min < 0 { last } else { sizes.min.min(last) };
+        *sizes = ProposalSizes { last, min, max: sizes.max.max(last) };
+    }
+
+    pub fn sizes(&self) -> ProposalSizes {
+        *self.sizes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn reset(&self) {
+        *self.sizes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Proposals::default().sizes();
+    }
 }
 
 /// Minimum, maximum, count and sum of something measured, in ms (or a count).

@@ -5,91 +5,113 @@
 //!
 //! ZooKeeper: `FourLetterCommands`, `org.apache.zookeeper.server.command`.
 
+mod dump;
+mod environment;
+
 use super::connection::Conn;
-use super::log::java_date;
 use super::mntr;
-use super::shared::Shared;
+use super::shared::{ProposalSizes, Shared};
 use super::{Config, VERSION_LINE};
 use crate::peer::io::ServerMode;
 use crate::peer::{ConnInfo, ConnPhase, ConnStats, ServerStats};
-use crate::records::{PeerState, SessionId};
+use crate::records::Zxid;
 use crate::sync;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
 /// What is sent for a word, before the connection is closed.
 pub enum Answer {
-    Text(Vec<u8>),
+    Text(String),
+    /// It takes a while, because it reads directories or walks all that there is: not for the core's thread.
+    Later(Box<dyn FnOnce() -> String + Send>),
     /// The word has an argument (`stmk`) that is not here yet.
     NeedsMore,
 }
 
 /// The answer to `word`; `None`: it is no word.
-pub fn answer(shared: &Arc<Shared>, conn: &Conn, word: &[u8; 4], argument: &[u8]) -> Option<Answer> {
+pub fn answer(shared: &Arc<Shared>, conn: &Arc<Conn>, word: &[u8; 4], argument: &[u8]) -> Option<Answer> {
     const WORDS: &[&str] = &[
-        "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "isro", "mntr", "ruok", "srst", "srvr", "stat", "stmk",
-        "wchc", "wchp", "wchs",
+        "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "hash", "isro", "mntr", "ruok", "srst", "srvr", "stat",
+        "stmk", "wchc", "wchp", "wchs",
     ];
     let word = WORDS.iter().find(|known| known.as_bytes() == word)?;
-    if *word == "stmk" && argument.len() < 8 {
+    let mask = argument.first_chunk::<8>().map(|mask| u64::from_be_bytes(*mask));
+    if *word == "stmk" && mask.is_none() {
         return Some(Answer::NeedsMore);
     }
     tracing::info!("Processing {word} command from /{}", conn.peer);
+    conn.outbox.count_word();
     if !shared.config.four_letter_words.allows(word) {
-        return Some(Answer::Text(
-            format!("{word} is not executed because it is not in the whitelist.\n").into_bytes(),
-        ));
+        return Some(Answer::Text(format!("{word} is not executed because it is not in the whitelist.\n")));
     }
-    Some(Answer::Text(text(shared, conn, word).into_bytes()))
+    if let ("stmk", Some(mask)) = (*word, mask) {
+        shared.metrics.trace_mask.store(mask, Ordering::Relaxed);
+    }
+    if matches!(*word, "conf" | "cons" | "dirs" | "dump" | "mntr" | "stat" | "wchc" | "wchp" | "wchs") {
+        let (shared, conn) = (shared.clone(), conn.clone());
+        return Some(Answer::Later(Box::new(move || text(&shared, &conn, word))));
+    }
+    Some(Answer::Text(text(shared, conn, word)))
 }
 
-fn text(shared: &Arc<Shared>, conn: &Conn, word: &str) -> String {
-    let stats = sync::read(&shared.db).stats();
-    let is_serving = stats.serving.is_some();
+fn text(shared: &Shared, conn: &Conn, word: &str) -> String {
+    let mode = sync::read(&shared.db).serving().map(|serving| serving.mode);
+    let stats = || sync::read(&shared.db).stats();
     match word {
         "ruok" => "imok".to_owned(),
-        "isro" => if is_serving { "rw" } else { "null" }.to_owned(),
-        // Trace masks have no meaning here; Apache's default is told.
-        "gtmk" | "stmk" => "306".to_owned(),
-        "envi" => environment(),
-        _ if !is_serving => NOT_SERVING.to_owned(),
-        "srvr" => server(&stats, ""),
-        "stat" => server(&stats, &clients(shared, conn)),
+        "isro" => match mode {
+            Some(ServerMode::ReadOnly) => "ro",
+            Some(_) => "rw",
+            None => "null",
+        }
+        .to_owned(),
+        // Nothing is traced here; but who sets a mask finds it again.
+        "gtmk" | "stmk" => shared.metrics.trace_mask.load(Ordering::Relaxed).to_string(),
+        "envi" => environment::text(),
+        "hash" if mode.is_none() => NOT_SERVING.trim_end().to_owned(),
+        _ if mode.is_none() => NOT_SERVING.to_owned(),
+        "srvr" => server(&stats(), shared.metrics.proposals.sizes(), ""),
+        "stat" => server(&stats(), shared.metrics.proposals.sizes(), &clients(shared, conn)),
         "cons" => connections(shared, conn),
         "conf" => configuration(&shared.config, directory_size(&shared.config.data_dir), log_size(&shared.config)),
         "dirs" => {
             let (data, log) = (directory_size(&shared.config.data_dir), log_size(&shared.config));
             format!("datadir_size: {data}\nlogdir_size: {log}\n")
         }
-        "mntr" => mntr::text(shared, &stats),
+        "mntr" => mntr::text(shared, &stats()),
         "crst" => {
-            shared.connections.all().iter().for_each(|conn| conn.outbox.reset_stats());
+            sync::read(&shared.db).reset_connection_stats();
             "Connection stats reset.\n".to_owned()
         }
         "srst" => {
             sync::read(&shared.db).reset_stats();
+            shared.metrics.proposals.reset();
             "Server stats reset.\n".to_owned()
         }
-        "wchs" => format!(
-            "{} connections watching {} paths\nTotal watches:{}\n",
-            sync::read(&shared.db).data_watchers(),
-            stats.watches.data_paths,
-            stats.watches.data
-        ),
-        "dump" => dump(shared),
-        // wchc and wchp walk all watches; they are not told.
-        _ => "\n".to_owned(),
+        "wchs" => {
+            let db = sync::read(&shared.db);
+            let counts = db.watch_counts();
+            let (watchers, paths) = (db.data_watchers(), counts.data_paths);
+            format!("{watchers} connections watching {paths} paths\nTotal watches:{}\n", counts.data)
+        }
+        "wchc" => dump::watches_by_session(shared),
+        "wchp" => dump::watches_by_path(shared),
+        "dump" => dump::text(shared),
+        // `hash`: digests of the past are not kept.
+        _ => String::new(),
     }
 }
 
 /// `srvr`, and with the clients `stat`.
-fn server(stats: &ServerStats, clients: &str) -> String {
+fn server(stats: &ServerStats, proposals: ProposalSizes, clients: &str) -> String {
     let ServerStats { total, .. } = stats;
     let mode = stats.serving.map_or(ServerMode::Standalone, |serving| serving.mode);
-    let mut out = format!("Zookeeper version: {VERSION_LINE}\n{clients}");
+    let read_only = if mode == ServerMode::ReadOnly { "READ-ONLY mode; serving only read-only clients\n" } else { "" };
+    let mut out = format!("Zookeeper version: {VERSION_LINE}\n{read_only}{clients}");
     let _ = write!(
         out,
         "Latency min/avg/max: {}/{}/{}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: {}\n\
@@ -105,7 +127,8 @@ fn server(stats: &ServerStats, clients: &str) -> String {
         stats.node_count
     );
     if mode == ServerMode::Leader {
-        out.push_str("Proposal sizes last/min/max: -1/-1/-1\n");
+        let ProposalSizes { last, min, max } = proposals;
+        let _ = writeln!(out, "Proposal sizes last/min/max: {last}/{min}/{max}");
     }
     out
 }
@@ -139,28 +162,34 @@ fn connections(shared: &Shared, me: &Conn) -> String {
 
 /// A connection's line up to its common fields.
 fn client(conn: &Conn, me: &Conn) -> String {
-    let info = conn.outbox.info();
-    // Selection keys of NIO: this connection is being closed, the others are read.
-    let is_me = info.conn == me.outbox.conn();
-    let interest = if is_me { 0 } else { 1 };
-    let received = info.stats.received + u64::from(is_me);
-    format!(" /{}[{interest}](queued={},recved={received},sent={}", conn.peer, info.waiting, info.stats.sent)
+    let ConnInfo { conn: id, waiting, stats, .. } = conn.outbox.info();
+    // Selection keys of NIO: the asking connection is being closed, the others are read, and written if they wait.
+    let interest = match (id == me.outbox.conn(), conn.unsent()) {
+        (true, _) => 0,
+        (false, None) => 1,
+        (false, Some(_)) => 5,
+    };
+    format!(" /{}[{interest}](queued={waiting},recved={},sent={}", conn.peer, stats.received, stats.sent)
 }
 
 fn session_fields(info: &ConnInfo, established_ms: i64) -> String {
     let stats = &info.stats;
     let average = stats.latency_total_micros.checked_div(stats.answered).unwrap_or(0) / 1000;
-    format!(
-        ",sid={},lop=NA,est={established_ms},to={},lcxid={:#x},lzxid={},lresp={},llat={},minlat={},avglat={average},maxlat={}",
-        info.session,
-        info.timeout_ms,
-        stats.last_xid,
-        stats.last_zxid,
+    let is_fresh = stats.answered == 0;
+    let mut out = format!(",sid={},lop=NA,est={established_ms},to={}", info.session, info.timeout_ms);
+    if !is_fresh && stats.last_xid >= 0 {
+        let _ = write!(out, ",lcxid={:#x}", stats.last_xid);
+    }
+    let _ = write!(
+        out,
+        ",lzxid={},lresp={},llat={},minlat={},avglat={average},maxlat={}",
+        if is_fresh { Zxid::NONE } else { stats.last_zxid },
         stats.last_answer_micros / 1000,
         stats.last_latency_micros / 1000,
         stats.latency_min_micros / 1000,
         stats.latency_max_micros / 1000
-    )
+    );
+    out
 }
 
 fn configuration(config: &Config, data_size: u64, log_size: u64) -> String {
@@ -204,83 +233,11 @@ fn log_size(config: &Config) -> u64 {
     directory_size(&config.data_log_dir)
 }
 
-fn environment() -> String {
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let kernel =
-        |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned();
-    let memory = memory_mb();
-    format!(
-        "Environment:\nzookeeper.version={VERSION_LINE}\nhost.name={}\njava.version=none\njava.vendor=\njava.home=\n\
-         java.class.path=\njava.library.path=\njava.io.tmpdir={}\njava.compiler=\nos.name={}\nos.arch={}\nos.version={}\n\
-         user.name={}\nuser.home={}\nuser.dir={}\nos.memory.free={}MB\nos.memory.max={}MB\nos.memory.total={}MB\n",
-        kernel("hostname"),
-        std::env::temp_dir().display(),
-        kernel("ostype"),
-        std::env::consts::ARCH,
-        kernel("osrelease"),
-        variable("USER"),
-        variable("HOME"),
-        std::env::current_dir().unwrap_or_default().display(),
-        memory.0,
-        memory.1,
-        memory.1
-    )
-}
-
-/// Free and total memory of the machine, in MB.
-fn memory_mb() -> (u64, u64) {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
-    };
-    (field("MemAvailable:").unwrap_or(0), field("MemTotal:").unwrap_or(0))
-}
-
-fn dump(shared: &Shared) -> String {
-    let is_leader = shared.peer_status().state == PeerState::Leading;
-    let now_ms = shared.now().wall_ms.max(0) as u64;
-    let mut out = "SessionTracker dump:\n".to_owned();
-    let db = sync::read(&shared.db);
-    let sessions = db.sessions();
-    if is_leader {
-        // When exactly each expires is the tracker's; a full timeout from now is the most it can be.
-        let _ = writeln!(out, "Session Sets ({})/({}):", sessions.len(), sessions.len());
-        for (session, timeout_ms) in sessions {
-            let expiry = java_date(now_ms + u64::from(timeout_ms.unsigned_abs()));
-            let _ = writeln!(out, "1 expire at {expiry}:\n\t{session}");
-        }
-    } else {
-        let _ = writeln!(out, "Global Sessions({}):", sessions.len());
-        for (session, timeout_ms) in sessions {
-            let _ = writeln!(out, "{session}\t{timeout_ms}ms");
-        }
-    }
-    let owners: Vec<SessionId> = db.tree().ephemeral_owners().collect();
-    let _ = writeln!(out, "ephemeral nodes dump:\nSessions with Ephemerals ({}):", owners.len());
-    for owner in owners {
-        let _ = writeln!(out, "{owner}:");
-        for path in db.tree().ephemerals(owner) {
-            let _ = writeln!(out, "\t{path}");
-        }
-    }
-    drop(db);
-    let conns = shared.connections.all();
-    let _ = writeln!(out, "Connections dump:\nConnections Sets ({})/({}):", conns.len().min(1), conns.len());
-    if !conns.is_empty() {
-        let _ = writeln!(out, "{} expire at {}:", conns.len(), java_date(now_ms + 10_000));
-    }
-    for conn in conns {
-        let _ = writeln!(out, "\tip: /{} sessionId: {}", conn.peer, conn.outbox.info().session);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::peer::io::{Generation, Serving};
-    use crate::records::Zxid;
+    use crate::server::shared::Proposals;
     use crate::tree::WatchCounts;
 
     fn recorded(name: &str) -> String {
@@ -313,11 +270,68 @@ mod tests {
 
     #[test]
     fn srvr_is_apaches_to_the_byte() {
-        assert_eq!(server(&stats(ServerMode::Standalone), ""), recorded("standalone_srvr.txt"));
-        let leader = server(&stats(ServerMode::Leader), "");
+        let none = Proposals::default().sizes();
+        assert_eq!(server(&stats(ServerMode::Standalone), none, ""), recorded("standalone_srvr.txt"));
+        let leader = server(&stats(ServerMode::Leader), none, "");
         assert!(leader.ends_with("Mode: leader\nNode count: 10\nProposal sizes last/min/max: -1/-1/-1\n"), "{leader}");
-        let follower = server(&stats(ServerMode::Follower), "");
+        let follower = server(&stats(ServerMode::Follower), none, "");
         assert!(follower.ends_with("Mode: follower\nNode count: 10\n"), "{follower}");
+
+        let proposals = Proposals::default();
+        [48, 95, 70].into_iter().for_each(|bytes| proposals.add(bytes));
+        let total = ConnStats {
+            received: 8,
+            sent: 7,
+            answered: 2,
+            latency_min_micros: 1000,
+            latency_max_micros: 6000,
+            latency_total_micros: 6000,
+            ..ConnStats::default()
+        };
+        let last_processed = Zxid(0x1_0000_0024);
+        let leads = ServerStats { total, connections: 2, last_processed, node_count: 9, ..stats(ServerMode::Leader) };
+        assert_eq!(server(&leads, proposals.sizes(), ""), recorded("leader_srvr.txt"));
+
+        let total = ConnStats { received: 3, sent: 2, ..ConnStats::default() };
+        let reads = ServerStats {
+            total,
+            connections: 1,
+            last_processed: Zxid(0),
+            node_count: 5,
+            ..stats(ServerMode::ReadOnly)
+        };
+        assert_eq!(server(&reads, none, ""), recorded("readonly_srvr.txt"));
+    }
+
+    /// In the recording the asking connection is the last; its own request counts.
+    #[test]
+    fn cons_is_apaches_to_the_byte_but_for_the_name_of_the_last_operation() {
+        let recorded = recorded("standalone_cons.txt");
+        let line = recorded.lines().nth(2).unwrap();
+        let fields = line.split_once(",sent=61").unwrap().1.replace("lop=CREA", "lop=NA");
+        let stats = ConnStats {
+            answered: 61,
+            latency_max_micros: 10_000,
+            latency_total_micros: 13_000,
+            last_latency_micros: 3_000,
+            last_xid: 0x3c,
+            last_zxid: Zxid(8),
+            last_answer_micros: 802_375_000,
+            ..ConnStats::default()
+        };
+        let mut info = ConnInfo {
+            conn: crate::peer::io::ConnId(1),
+            peer_ip: [127, 0, 0, 1].into(),
+            phase: ConnPhase::Open,
+            session: crate::records::SessionId(0x1_0000_0b84_dc00_00),
+            timeout_ms: 10_000,
+            waiting: 0,
+            stats,
+        };
+        assert_eq!(session_fields(&info, 1_795_358_967_787) + ")", fields);
+        info.stats = ConnStats::default();
+        let reset = ",sid=0x100000b84dc0000,lop=NA,est=1,to=10000,lzxid=0xffffffffffffffff,lresp=0,llat=0,minlat=0,avglat=0,maxlat=0";
+        assert_eq!(session_fields(&info, 1), reset);
     }
 
     #[test]

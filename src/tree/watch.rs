@@ -245,14 +245,9 @@ impl WatchManager {
         self.store.data_watchers()
     }
 
-    /// The watches of the data table, as (path, watcher), sorted. All of them: costly.
-    pub fn data_watches(&self) -> Vec<(String, WatcherId)> {
-        let mut all = Vec::new();
-        self.store.for_each_data_path(&mut |path, watchers| {
-            all.extend(watchers.map(|watcher| (path.to_owned(), watcher)));
-        });
-        all.sort_unstable();
-        all
+    /// Some of the watches of the data table, by path: part 0, 1, and so on until there is none.
+    pub fn data_watches(&self, part: usize) -> Option<Vec<(String, Vec<WatcherId>)>> {
+        self.store.data_watches(part)
     }
 }
 

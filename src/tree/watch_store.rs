@@ -500,16 +500,16 @@ impl WatchStore {
         paths + watchers
     }
 
-    /// Calls `see` with each path that has watchers in the data table, and with these, ascending; the paths in no
-    /// order.
-    pub fn for_each_data_path(&self, see: &mut dyn FnMut(&str, &mut dyn Iterator<Item = WatcherId>)) {
-        for shard in &self.shards {
-            for watched in sync::lock(shard).paths.iter().filter(|watched| watched.data > 0) {
-                let entries = watched.watchers.entries().iter();
-                let in_data = entries.filter(|entry| entry.modes().is_in(WatchTable::Data));
-                see(&watched.path, &mut in_data.map(|entry| entry.watcher()));
-            }
-        }
+    /// The watchers in the data table of a shard's paths; `None`: there are fewer shards.
+    pub fn data_watches(&self, shard: usize) -> Option<Vec<(String, Vec<WatcherId>)>> {
+        let shard = sync::lock(self.shards.get(shard)?);
+        let watched = shard.paths.iter().filter(|watched| watched.data > 0);
+        let watches = watched.map(|watched| {
+            let entries = watched.watchers.entries().iter();
+            let in_data = entries.filter(|entry| entry.modes().is_in(WatchTable::Data));
+            (watched.path.to_string(), in_data.map(|entry| entry.watcher()).collect())
+        });
+        Some(watches.collect())
     }
 }
 

@@ -106,6 +106,29 @@ impl Client {
         }
     }
 
+    /// Sets a data watch; an error where there is no node, with the watch set all the same.
+    pub fn watch(&mut self, path: &str) -> io::Result<()> {
+        self.call(Request::Exists(PathWatch { path: Some(path.into()), watch: true })).map(|_| ())
+    }
+
+    /// Sets a watch on the list of children.
+    pub fn watch_children(&mut self, path: &str) -> io::Result<()> {
+        self.call(Request::GetChildren(PathWatch { path: Some(path.into()), watch: true })).map(|_| ())
+    }
+
+    pub fn delete(&mut self, path: &str) -> io::Result<()> {
+        self.call(Request::Delete(PathVersion { path: Some(path.into()), version: -1 })).map(|_| ())
+    }
+
+    /// The event that comes next.
+    pub fn event(&mut self) -> io::Result<(Zxid, WatcherEvent)> {
+        let frame = self.frame()?;
+        let mut from = Reader::new(&frame);
+        let header = ReplyHeader::read(&mut from).map_err(io::Error::other)?;
+        assert_eq!(header.xid, NOTIFICATION_XID);
+        Ok((header.zxid, WatcherEvent::read(&mut from).map_err(io::Error::other)?))
+    }
+
     pub fn sync(&mut self) -> io::Result<()> {
         self.call(Request::Sync(PathOnly { path: Some("/".into()) })).map(|_| ())
     }
