@@ -323,7 +323,7 @@ mod tests {
             conn: crate::peer::io::ConnId(1),
             peer_ip: [127, 0, 0, 1].into(),
             phase: ConnPhase::Open,
-            session: crate::records::SessionId(0x1_0000_0b84_dc00_00),
+            session: crate::records::SessionId(0x0100_000b_84dc_0000),
             timeout_ms: 10_000,
             waiting: 0,
             stats,

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Reads until the connection ends; the violation that was seen, if any. `ended` is asked before each batch: whatever
 /// is answered to it then is answered after the role.
@@ -279,10 +279,17 @@ fn last_write_of_a_moving_session_wins(is_planted: bool) -> bool {
     next.ask(last.clone()).unwrap();
     drop(release);
     former.wait_closed().unwrap();
-    next.ask(Request::Sync(PathOnly { path: Some("/".to_owned()) })).unwrap();
-    let (_, body) = next.ask(next.request(Op::GetOwn)).unwrap();
     let Request::SetData(last) = last else { unreachable!() };
-    DataStat::read(&mut Reader::new(&body)).unwrap().data == last.data
+    // What was let go comes when its thread has its turn.
+    let deadline = Instant::now() + if is_planted { PATIENCE } else { Duration::ZERO };
+    loop {
+        next.ask(Request::Sync(PathOnly { path: Some("/".to_owned()) })).unwrap();
+        let (_, body) = next.ask(next.request(Op::GetOwn)).unwrap();
+        let is_last = DataStat::read(&mut Reader::new(&body)).unwrap().data == last.data;
+        if !is_last || Instant::now() >= deadline {
+            return is_last;
+        }
+    }
 }
 
 #[test]
