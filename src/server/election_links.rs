@@ -6,6 +6,9 @@
 //! connection lost it. What is easy to get wrong: when both sides connect at the same moment, the larger one must not
 //! throw away the connection that it has just made, or both would go on replacing each other's.
 //!
+//! A server that is not in the configuration is answered, for it may be about to join, but anybody can say that he is
+//! one: there are at most [`STRANGERS_MAX`] of them, and one whose connection has ended is forgotten.
+//!
 //! ZooKeeper: `QuorumCnxManager`.
 
 use super::net_faults::{Line, Network, Pair};
@@ -14,7 +17,7 @@ use super::shared::Event;
 use super::task;
 use crate::jute::Reader;
 use crate::records::{Initial, NOTIFICATION_BYTES_MAX, Notification, ServerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,6 +34,11 @@ const RETRY_MAX: Duration = Duration::from_millis(100);
 /// How long the smaller side waits to be connected back, and how long a connection counts as just made.
 const CONNECT_BACK: Duration = Duration::from_millis(500);
 
+/// Servers that are in no configuration, at most; of more the one that was heard of first is forgotten.
+const STRANGERS_MAX: usize = 64;
+/// Connections whose other side has not said who it is, at most; of more the oldest is closed, since members say it at
+/// once.
+const NAMELESS_MAX: usize = 64;
 /// Room for a read; a notification takes some hundred bytes.
 const READ_BYTES: usize = 1 << 10;
 
@@ -84,6 +92,7 @@ impl ElectionLinks {
             peers: BTreeMap::new(),
             looking: true,
             links_made: 0,
+            nameless: VecDeque::new(),
         };
         task::spawn("the election port", &panics, manager.run(listener, internal));
         ElectionLinks { inbox }
@@ -175,6 +184,8 @@ struct Peer {
     /// After the next failed connect.
     pause: Duration,
     retry_at: Option<Instant>,
+    /// When it was first heard of: the number of links made until then.
+    since: u64,
 }
 
 type Events = Arc<dyn Fn(ElectionEvent) + Send + Sync>;
@@ -188,6 +199,8 @@ struct Manager {
     peers: BTreeMap<ServerId, Peer>,
     looking: bool,
     links_made: u64,
+    /// Accepted connections whose other side has not said who it is, oldest first.
+    nameless: VecDeque<AbortHandle>,
 }
 
 impl Manager {
@@ -221,6 +234,10 @@ impl Manager {
     }
 
     fn peer(&mut self, server: ServerId) -> &mut Peer {
+        if !self.is_known(server) && !self.peers.contains_key(&server) {
+            self.make_room();
+        }
+        let since = self.links_made;
         let addr = self.config.servers.get(&server);
         self.peers.entry(server).or_insert_with(|| Peer {
             addr: addr.cloned(),
@@ -230,7 +247,31 @@ impl Manager {
             dialing: false,
             pause: RETRY_MIN,
             retry_at: None,
+            since,
         })
+    }
+
+    /// Whether it is in the configuration.
+    fn is_known(&self, server: ServerId) -> bool {
+        self.config.servers.contains_key(&server)
+    }
+
+    /// Forgets strangers until there is room for one more: first those that have no connection.
+    fn make_room(&mut self) {
+        loop {
+            let strangers = self.peers.iter().filter(|(id, _)| !self.config.servers.contains_key(id));
+            let strangers: Vec<_> = strangers.map(|(&id, peer)| (peer.link.is_some(), peer.since, id)).collect();
+            let (true, Some(&(_, _, oldest))) = (strangers.len() >= STRANGERS_MAX, strangers.iter().min()) else {
+                return;
+            };
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, server: ServerId) {
+        if self.peers.remove(&server).is_some_and(|peer| peer.link.is_some()) {
+            (self.events)(ElectionEvent::Link { server, up: false });
+        }
     }
 
     fn on_send(&mut self, to: ServerId, notification: &Notification) {
@@ -253,14 +294,21 @@ impl Manager {
     }
 
     fn on_accept(&mut self, stream: TcpStream) {
+        self.nameless.retain(|task| !task.is_finished());
+        if self.nameless.len() >= NAMELESS_MAX
+            && let Some(oldest) = self.nameless.pop_front()
+        {
+            oldest.abort();
+        }
         let (inbox, limit) = (self.inbox.clone(), self.config.initial_timeout);
         let pair = self.network.accepted(&stream);
-        task::spawn("an accepted election connection", &self.panics, async move {
+        let task = task::spawn("an accepted election connection", &self.panics, async move {
             let (mut stream, mut line) = (stream, pair.line());
             if let Ok(Some((initial, rest))) = timeout(limit, read_initial(&mut line, &mut stream)).await {
                 let _ = inbox.send(Internal::Accepted { initial, accepted: Accepted { stream, pair, line, rest } });
             }
         });
+        self.nameless.push_back(task);
     }
 
     /// The other side has said who it is.
@@ -312,7 +360,8 @@ impl Manager {
     fn on_dialed(&mut self, server: ServerId, result: io::Result<TcpStream>) {
         let keeps = self.config.my_id > server;
         let looking = self.looking;
-        let peer = self.peer(server);
+        // A stranger may have been forgotten meanwhile.
+        let Some(peer) = self.peers.get_mut(&server) else { return };
         peer.dialing = false;
         match result {
             Ok(stream) if keeps => {
@@ -336,6 +385,9 @@ impl Manager {
                     let addr = peer.addr.as_ref().map_or_else(String::new, HostPort::to_string);
                     tracing::debug!("Cannot open channel to {server} at election address {addr}: {error}");
                     (self.events)(ElectionEvent::Link { server, up: false });
+                    if !self.is_known(server) {
+                        self.forget(server);
+                    }
                 }
             }
         }
@@ -402,9 +454,13 @@ impl Manager {
     }
 
     fn on_closed(&mut self, server: ServerId, link: u64, reason: &str) {
-        let peer = self.peer(server);
+        let Some(peer) = self.peers.get_mut(&server) else { return };
         if peer.link.as_ref().is_none_or(|current| current.number != link) {
             return; // It had been replaced.
+        }
+        if !self.config.servers.contains_key(&server) {
+            tracing::debug!("Connection broken for id {server}: {reason}");
+            return self.forget(server);
         }
         tracing::debug!("Connection broken for id {server}: {reason}");
         peer.link = None;
@@ -657,6 +713,43 @@ mod tests {
         second.links.send(ServerId(1), vote(6));
         assert_eq!(first.message().await, (2, 6));
         assert_eq!(second.message().await, (1, 5));
+    }
+
+    #[tokio::test]
+    async fn of_more_strangers_than_there_may_be_the_first_is_forgotten_and_members_are_not() {
+        let (mut listeners, servers) = listeners(2).await;
+        let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
+        let (mut first, network) = (start(1, first, &servers), Network::default());
+        let mut second = start(2, second, &servers);
+        second.links.send(ServerId(1), vote(1));
+        assert_eq!(first.message().await, (2, 1));
+        let mut strangers = Vec::new();
+        for id in (1000..).take(STRANGERS_MAX + 2) {
+            let initial = Initial { server: ServerId(id), addresses: Some(vec!["127.0.0.1:9".to_owned()]) };
+            strangers.push(connect(&network, ServerId(1), &servers[&ServerId(1)], &initial).await.unwrap());
+            if strangers.len() > STRANGERS_MAX {
+                assert_eq!(first.link_news().await, (id - STRANGERS_MAX as i64, false));
+            }
+            assert_eq!(first.link_news().await, (id, true));
+        }
+        assert_eq!(strangers[0].read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        first.links.send(ServerId(2), vote(2));
+        assert_eq!(second.message().await, (1, 2));
+    }
+
+    #[tokio::test]
+    async fn of_more_connections_that_say_nothing_than_there_may_be_the_first_is_closed() {
+        let (mut listeners, servers) = listeners(2).await;
+        let mut first = start(1, listeners.remove(0), &servers);
+        let addr = format!("127.0.0.1:{}", servers[&ServerId(1)].port);
+        let mut silent = Vec::new();
+        for _ in 0..=NAMELESS_MAX {
+            silent.push(TcpStream::connect(&addr).await.unwrap());
+        }
+        assert_eq!(silent[0].read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let initial = Initial { server: ServerId(2), addresses: None };
+        let _link = connect(&Network::default(), ServerId(1), &servers[&ServerId(1)], &initial).await.unwrap();
+        assert_eq!(first.link_news().await, (2, true));
     }
 
     #[tokio::test]
