@@ -160,8 +160,6 @@ pub enum QuorumPacket {
 const FIXED_LEN: usize = 4 + 8 + 4;
 /// How many identities a packet may carry.
 const IDS_MAX: usize = 4096;
-/// Bytes of a packet at most: its data and as much again for identities. A longer one would never be whole.
-const PACKET_BYTES_MAX: usize = FIXED_LEN + 2 * TXN_BYTES_MAX;
 
 impl QuorumPacket {
     /// Takes the first packet off a stream's bytes. `Ok(None)`: not all of it is here yet. An error means that the
@@ -170,16 +168,25 @@ impl QuorumPacket {
     ///
     /// `from_leader` tells the two forms of REVALIDATE apart.
     pub fn take(from: &mut Reader<'_>, from_leader: bool) -> Result<Option<QuorumPacket>, DecodeError> {
-        let mut reader = Reader::with_limit(from.rest(), TXN_BYTES_MAX);
+        QuorumPacket::take_within(from, from_leader, TXN_BYTES_MAX)
+    }
+
+    /// As [`take`](QuorumPacket::take), where transactions may be as long as `txn_bytes_max`.
+    pub fn take_within(
+        from: &mut Reader<'_>,
+        from_leader: bool,
+        txn_bytes_max: usize,
+    ) -> Result<Option<QuorumPacket>, DecodeError> {
+        // Its data and as much again for identities. A longer one would never be whole.
+        let limit = FIXED_LEN + 2 * txn_bytes_max;
+        let mut reader = Reader::with_limit(from.rest(), txn_bytes_max);
         match Self::read(&mut reader, from_leader) {
             Ok(packet) => {
                 *from = reader;
                 Ok(Some(packet))
             }
-            Err(DecodeError::Short { .. }) if from.remaining() <= PACKET_BYTES_MAX => Ok(None),
-            Err(DecodeError::Short { .. }) => {
-                Err(DecodeError::TooLong { length: from.remaining(), limit: PACKET_BYTES_MAX })
-            }
+            Err(DecodeError::Short { .. }) if from.remaining() <= limit => Ok(None),
+            Err(DecodeError::Short { .. }) => Err(DecodeError::TooLong { length: from.remaining(), limit }),
             Err(error @ DecodeError::Unknown { .. }) => {
                 *from = reader;
                 Err(error)

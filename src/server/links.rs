@@ -14,7 +14,7 @@ use super::shared::Event;
 use super::task;
 use crate::jute::{DecodeError, Reader, write_string};
 use crate::peer::io::{Input, LinkId};
-use crate::records::{QuorumPacket, SNAPSHOT_SIGNATURE, ServerId, SnapshotDecoder, SnapshotItem, TXN_BYTES_MAX};
+use crate::records::{QuorumPacket, SNAPSHOT_SIGNATURE, ServerId, SnapshotDecoder, SnapshotItem};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,8 +33,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const CHUNK_BYTES: usize = 64 << 10;
 /// Room for a read; a buffer that was filled grows, to [`BUFFER_KEPT_MAX`] and more while a packet is larger.
 const READ_BYTES_MIN: usize = 16 << 10;
-/// The longest packet: its data, and the identities of a client.
-const PACKET_BYTES_MAX: usize = 4 * TXN_BYTES_MAX;
 /// Between an ACK (20 bytes) and a proposal (some 200), which is what comes in crowds.
 const PACKET_BYTES_USUAL: usize = 64;
 /// A buffer that has grown beyond this is given back when empty.
@@ -72,8 +70,16 @@ struct Shared {
     events: mpsc::UnboundedSender<Event>,
     gate: Arc<Gate>,
     network: Network,
+    limits: Limits,
+}
+
+/// How much there may be of what.
+#[derive(Clone, Copy)]
+struct Limits {
     /// [`LINK_BYTES_MAX`]
     bytes_max: usize,
+    /// The longest transaction, and string or buffer of a snapshot.
+    txn_bytes_max: usize,
 }
 
 struct Link {
@@ -109,13 +115,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Links {
-    pub fn new(events: mpsc::UnboundedSender<Event>, gate: Arc<Gate>, network: Network) -> Links {
-        Links::with_limit(events, gate, network, LINK_BYTES_MAX)
+    /// No links yet; transactions may be as long as `txn_bytes_max`.
+    pub fn new(events: mpsc::UnboundedSender<Event>, gate: Arc<Gate>, network: Network, txn_bytes_max: usize) -> Links {
+        Links::with_limits(events, gate, network, Limits { bytes_max: LINK_BYTES_MAX, txn_bytes_max })
     }
 
-    fn with_limit(events: mpsc::UnboundedSender<Event>, gate: Arc<Gate>, network: Network, bytes_max: usize) -> Links {
+    fn with_limits(events: mpsc::UnboundedSender<Event>, gate: Arc<Gate>, network: Network, limits: Limits) -> Links {
         let (links, last_id) = Default::default();
-        let shared = Shared { links, last_id, events, gate, network, bytes_max };
+        let shared = Shared { links, last_id, events, gate, network, limits };
         Links { shared: Arc::new(shared), known: Vec::new(), dirty: Vec::new() }
     }
 
@@ -250,7 +257,7 @@ impl Shared {
 
     /// Reads packets, and writes what the core could not, until the link ends; `Ok`: the core has closed it.
     async fn serve(&self, link: &Link, mut line: Line, mut read: OwnedReadHalf, from_leader: bool) -> io::Result<()> {
-        let mut decoder = Decoder::new(from_leader);
+        let mut decoder = Decoder::new(from_leader, self.limits.txn_bytes_max);
         let mut close_at = None;
         loop {
             let is_blocked = {
@@ -308,7 +315,7 @@ impl Shared {
                 Some(Ok(n)) => n,
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     let waiting = out.bytes.len() - out.written + out.later.len();
-                    if waiting > self.bytes_max {
+                    if waiting > self.limits.bytes_max {
                         return Err(io::Error::other(format!("it has not taken {waiting} bytes; it is too slow")));
                     }
                     return Ok(Progress::Blocked);
@@ -353,11 +360,12 @@ struct Decoder {
     from_leader: bool,
     bytes: Vec<u8>,
     snapshot: Option<SnapshotDecoder>,
+    txn_bytes_max: usize,
 }
 
 impl Decoder {
-    fn new(from_leader: bool) -> Decoder {
-        Decoder { from_leader, bytes: Vec::new(), snapshot: None }
+    fn new(from_leader: bool, txn_bytes_max: usize) -> Decoder {
+        Decoder { from_leader, bytes: Vec::new(), snapshot: None, txn_bytes_max }
     }
 
     /// Hands on everything that is whole; keeps the rest.
@@ -375,8 +383,10 @@ impl Decoder {
             }
         }
         let consumed = bytes.len() - from.remaining();
-        if bytes.len() - consumed > PACKET_BYTES_MAX {
-            return Err(DecodeError::TooLong { length: bytes.len() - consumed, limit: PACKET_BYTES_MAX });
+        // The longest packet: its data, and the identities of a client.
+        let limit = 4 * self.txn_bytes_max;
+        if bytes.len() - consumed > limit {
+            return Err(DecodeError::TooLong { length: bytes.len() - consumed, limit });
         }
         self.bytes = bytes;
         self.bytes.drain(..consumed);
@@ -391,7 +401,7 @@ impl Decoder {
         // Nearly no growing on the way: a crowd brings thousands in one read.
         let mut packets = Vec::with_capacity(from.remaining() / PACKET_BYTES_USUAL + 1);
         let end = loop {
-            match QuorumPacket::take(from, self.from_leader) {
+            match QuorumPacket::take_within(from, self.from_leader, self.txn_bytes_max) {
                 Ok(Some(packet)) => {
                     let is_snap = matches!(packet, QuorumPacket::Snap { .. });
                     packets.push(packet);
@@ -418,7 +428,7 @@ impl Decoder {
             return Ok(());
         };
         let mut items: Vec<SnapshotItem> = Vec::new();
-        while let Some(item) = decoder.take(from, TXN_BYTES_MAX)? {
+        while let Some(item) = decoder.take(from, self.txn_bytes_max)? {
             items.push(item);
         }
         let end = decoder.is_done() && take_signature(from)?;
@@ -450,6 +460,7 @@ fn take_signature(from: &mut Reader<'_>) -> Result<bool, DecodeError> {
 mod tests {
     use super::*;
     use crate::jute::Record;
+    use crate::records::TXN_BYTES_MAX;
     use crate::records::{SessionId, SnapshotSession, Zxid};
     use std::sync::mpsc::{Sender, TryRecvError, channel};
 
@@ -489,7 +500,7 @@ mod tests {
         ack(3).write(&mut stream);
 
         let decode = |sizes: usize| {
-            let (mut decoder, mut inputs) = (Decoder::new(true), Vec::new());
+            let (mut decoder, mut inputs) = (Decoder::new(true, TXN_BYTES_MAX), Vec::new());
             for part in stream.chunks(sizes) {
                 decoder.bytes.extend_from_slice(part);
                 decoder.decode(LinkId(1), &mut |input| inputs.push(input)).unwrap();
@@ -510,11 +521,11 @@ mod tests {
         QuorumPacket::Snap { zxid: Zxid(2) }.write(&mut stream);
         items().iter().for_each(|item| item.write(&mut stream));
         write_string("BenWasGone", &mut stream);
-        let mut decoder = Decoder::new(true);
+        let mut decoder = Decoder::new(true, TXN_BYTES_MAX);
         decoder.bytes = stream;
         assert!(decoder.decode(LinkId(1), &mut |_| {}).is_err());
 
-        let (mut decoder, mut inputs) = (Decoder::new(true), Vec::new());
+        let (mut decoder, mut inputs) = (Decoder::new(true, TXN_BYTES_MAX), Vec::new());
         99i32.write(&mut decoder.bytes);
         decoder.bytes.extend_from_slice(&[0; 12]);
         decoder.bytes.extend_from_slice(&[0xff; 4]);
@@ -543,7 +554,8 @@ mod tests {
 
     async fn pair_with_limit(bytes_max: usize) -> (Links, LinkId, std::net::TcpStream, Events) {
         let (sender, mut events) = mpsc::unbounded_channel();
-        let links = Links::with_limit(sender, Arc::default(), Network::default(), bytes_max);
+        let limits = Limits { bytes_max, txn_bytes_max: TXN_BYTES_MAX };
+        let links = Links::with_limits(sender, Arc::default(), Network::default(), limits);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         links.listen(listener).unwrap();
@@ -581,7 +593,7 @@ mod tests {
         });
         let bytes = read.await.unwrap();
         assert!(bytes.len() > length);
-        let (mut decoder, mut inputs) = (Decoder::new(true), Vec::new());
+        let (mut decoder, mut inputs) = (Decoder::new(true, TXN_BYTES_MAX), Vec::new());
         decoder.bytes = bytes;
         decoder.decode(LinkId(1), &mut |input| inputs.push(input)).unwrap();
         let told = flat(inputs);

@@ -444,7 +444,8 @@ fn build(
     ports: Ports,
 ) -> io::Result<Core> {
     let network = shared.injuries.as_ref().map(Injuries::network).unwrap_or_default();
-    let links = Links::new(shared.events.clone(), shared.gate.clone(), network.clone());
+    let txn_bytes_max = shared.config.limits.txn_bytes_max();
+    let links = Links::new(shared.events.clone(), shared.gate.clone(), network.clone(), txn_bytes_max);
     if let Some(listener) = ports.quorum {
         links.listen(listener)?;
     }
