@@ -3,7 +3,8 @@
 //! With `workers=0` a connection lives on the core's thread: a write then passes no other thread but the disk's. More
 //! workers let one server read on several CPUs; each is a thread with a runtime of its own.
 
-use super::connection;
+use super::connection::{self, Omitted};
+use super::limits::give_back;
 use super::secure::Speaks;
 use super::shared::Shared;
 use super::task;
@@ -58,6 +59,11 @@ impl Acceptor {
             loop {
                 tokio::time::sleep(IDLE_SWEEP).await;
                 sweeping.connections.sweep(&sweeping);
+                if sweeping.limits.gives_back(sweeping.clock.micros() / 1000) {
+                    // Aside: it may take as long as a heartbeat waits.
+                    let aside = std::thread::Builder::new().name("Trim".to_owned());
+                    let _ = aside.spawn(give_back);
+                }
             }
         });
         Ok(Acceptor { accepting, workers })
@@ -119,7 +125,9 @@ async fn accept(
             Ok(accepted) => accepted,
             // Out of file descriptors, or the other side has gone: the next one may do better.
             Err(error) => {
-                tracing::warn!("Error accepting new connection: {error}");
+                if let Some(left_out) = shared.limits.repetition("accept", shared.clock.micros() / 1000) {
+                    tracing::warn!("Error accepting new connection: {error}{}", Omitted(left_out));
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }

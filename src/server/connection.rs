@@ -8,7 +8,7 @@
 //!
 //! ZooKeeper: `NIOServerCnxn`.
 
-use super::limits::ConnectKind;
+use super::limits::{CONNECTION_BYTES, ConnectKind};
 use super::secure::{Secure, Speaks};
 use super::shared::{Shared, count};
 use super::task;
@@ -189,7 +189,7 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, speaks: 
             word: None,
         };
         task.run().await;
-        conn.forget_unsent(&shared);
+        shared.limits.count_freed(CONNECTION_BYTES + task.input.capacity() + conn.forget_unsent(&shared));
         // Not after a panic of the core: then the lock is poisoned, and nobody is left to be told.
         if let Ok(db) = shared.db.read() {
             db.detach(id);
@@ -234,6 +234,7 @@ impl Conn {
                 let is_closing = sending.fill(&self.outbox);
                 if sending.bytes.is_empty() {
                     if sending.bytes.capacity() > BUFFER_KEPT_MAX {
+                        shared.limits.count_freed(sending.bytes.capacity());
                         sending.bytes = Vec::new();
                     }
                     return if is_closing { Flushed::Closing } else { Flushed::All };
@@ -307,10 +308,11 @@ impl Conn {
         (sending.blocked_micros > 0).then_some((sending.rest(), sending.blocked_micros))
     }
 
-    fn forget_unsent(&self, shared: &Shared) {
-        let mut sending = lock(&self.sending);
+    /// Drops what is unsent; the size of its buffer.
+    fn forget_unsent(&self, shared: &Shared) -> usize {
+        let sending = std::mem::take(&mut *lock(&self.sending));
         shared.limits.count_unsent(sending.counted, 0);
-        *sending = Sending::default();
+        sending.bytes.capacity()
     }
 
     /// Ends the connection, without waiting for what is unsent.

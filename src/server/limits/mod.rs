@@ -3,13 +3,16 @@
 //!
 //! What bounds requests is the database's: [`RequestLimits`](crate::peer::RequestLimits).
 
+mod giving_back;
 mod repeats;
 mod throttle;
 
+pub use giving_back::{CONNECTION_BYTES, give_back};
 pub use repeats::Repeats;
 pub use throttle::{ConnectKind, ConnectionThrottle};
 
 use super::Config;
+use giving_back::GivingBack;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -25,6 +28,9 @@ pub struct Limits {
     repeats: Mutex<Repeats>,
     /// Bytes that sockets did not take.
     unsent: AtomicUsize,
+    /// Bytes that connections have freed.
+    freed: AtomicUsize,
+    giving_back: Mutex<GivingBack>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -39,6 +45,8 @@ impl Limits {
             throttle: (throttle.tokens > 0).then(|| Mutex::new(ConnectionThrottle::new(throttle, seed))),
             repeats: Mutex::default(),
             unsent: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
+            giving_back: Mutex::default(),
         }
     }
 
@@ -65,6 +73,21 @@ impl Limits {
         } else {
             self.unsent.fetch_sub(before - after, Ordering::Relaxed);
         }
+    }
+
+    /// A connection has freed so much.
+    pub fn count_freed(&self, bytes: usize) {
+        self.freed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the system is to have back now what connections have freed.
+    pub fn gives_back(&self, now_ms: u64) -> bool {
+        let freed = self.freed.load(Ordering::Relaxed);
+        let is_due = lock(&self.giving_back).is_due(freed, now_ms);
+        if is_due {
+            self.freed.fetch_sub(freed, Ordering::Relaxed);
+        }
+        is_due
     }
 
     /// By how many bytes all that waits for clients that do not read is too much.
