@@ -69,7 +69,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak interop clean
+.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak hostile-soak interop clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -143,6 +143,9 @@ client-soak: $(BUILT) ## 10,000 cancellations, cut links, ended clients and clos
 MOVES ?= 1000
 moves-soak: $(CRATES) ## a session moves 1,000 times between three members under writes: nothing lost, nothing twice; MOVES=1000
 	ZABKIT_MOVES=$(MOVES) $(CARGO) test $(LOCKED) --test session_moves -- --nocapture
+
+hostile-soak: $(BUILT) ## 60 s of hostile clients of every kind, 10,000 connections, beside a good one; its p99, and memory
+	$(PY) -m pytest -m soak -s tests/process -k hostile
 
 interop: $(BUILT) ## unmodified clients and Apache's servers (tests/interop/README.md, ../shared/tools); ARGS="--only kazoo"
 	$(PY) tests/interop/run.py $(ARGS)
