@@ -277,6 +277,8 @@ fn take_value(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     /// The example of RFC 2831, 4.
     #[test]
@@ -452,6 +454,20 @@ mod tests {
         let directives = Directives::parse(b" , NC = 1 ,\t realm=\"a\\\"b\" ,, other=x").unwrap();
         assert_eq!((directives.get("nc"), directives.get("realm")), (Some(&b"1"[..]), Some(&b"a\"b"[..])));
         assert_eq!(directives.0.len(), 2);
+    }
+
+    proptest! {
+        /// Neither bytes of any kind, nor a good answer with one piece replaced, do anything but fail.
+        #[test]
+        fn no_token_panics(bytes in vec(any::<u8>(), 0..300), at in 0..400usize, cut in 0..8usize, piece in "[=,\"\\\\a-z ]{0,4}") {
+            prop_assert!(judged(&bytes).is_err());
+            let good = answer("bob", b"secret", &[]);
+            let at = at.min(good.len());
+            let mut bent = good.clone();
+            bent.splice(at..(at + cut).min(good.len()), piece.bytes());
+            // What is left may mean the same: a blank more, another `maxbuf`.
+            prop_assert!(matches!(judged(&bent).as_deref(), Err(_) | Ok("bob")));
+        }
     }
 
     #[test]

@@ -190,6 +190,7 @@ impl Tokens<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn sections_hold_modules_and_modules_options() {
@@ -205,6 +206,14 @@ mod tests {
         let server = Section { name: "Server".into(), modules: vec![digest, module(other)] };
         assert_eq!(parse(text).unwrap(), [server, Section { name: "Client".into(), modules: vec![module(client)] }]);
         assert_eq!(parse(" // nothing"), Ok(vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "[a-z{};=\"'\\\\/*\n 0-9é]{0,60}") {
+            let _ = parse(&text);
+            let _ = parse(&format!("Server {{ a.B required {text}"));
+        }
     }
 
     #[test]

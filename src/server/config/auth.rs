@@ -15,6 +15,16 @@ use std::path::{Path, PathBuf};
 const JAAS_SECTION: &str = "Server";
 const DIGEST_MODULE: &str = "org.apache.zookeeper.server.auth.DigestLoginModule";
 
+/// A password: a configuration is printed in errors and tests, and this is not.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
 /// Who may do what: ACLs, authentication, super users. Apache's defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuthConfig {
@@ -55,7 +65,7 @@ pub struct AuthConfig {
     /// `saslUsersFile`: the users of SASL, a line `user:password` each.
     pub users_file: Option<PathBuf>,
     /// `SASLAuthenticationProvider.superPassword`: instead of that of the user `super` in the file.
-    pub super_password: Option<String>,
+    pub super_password: Option<Password>,
     /// `fips-mode=true` turns SASL by DIGEST-MD5 off.
     pub fips: bool,
 }
@@ -120,7 +130,7 @@ impl AuthConfig {
             "java.security.auth.login.config" => self.jaas_file = Some(PathBuf::from(value.text)),
             "sasl.serverconfig" | "LoginContextName" => self.jaas_section = text(),
             "saslUsersFile" => self.users_file = Some(PathBuf::from(value.text)),
-            "SASLAuthenticationProvider.superPassword" => self.super_password = text(),
+            "SASLAuthenticationProvider.superPassword" => self.super_password = text().map(Password),
             "fips-mode" => self.fips = value.boolean()?,
             key if key == "superUser" || key.starts_with("superUser.") => self.sasl_superusers.extend(text()),
             key if key.starts_with("authProvider.") => match scheme_of(value.text) {
@@ -202,7 +212,7 @@ impl AuthConfig {
             (None, None) => None,
         };
         Ok(users.map(|mut users| {
-            if let Some(password) = &self.super_password {
+            if let Some(Password(password)) = &self.super_password {
                 users.set_password("super", password);
             }
             users
@@ -364,6 +374,8 @@ mod tests {
         assert_eq!(settings(&key).sasl, users(&[("super", "a"), ("bob", "b")]));
         let super_password = format!("{key}SASLAuthenticationProvider.superPassword=z\n");
         assert_eq!(settings(&super_password).sasl, users(&[("super", "z"), ("bob", "b")]));
+        let printed = format!("{:?}", parse("SASLAuthenticationProvider.superPassword=secret\n").unwrap());
+        assert!(printed.contains("super_password") && !printed.contains("secret"));
         assert_eq!(settings(&format!("{key}zookeeper.sasl.serverconfig=Other\n")).sasl, users(&[("eve", "c")]));
         assert_eq!(settings(&format!("{key}sasl.serverconfig=None\n")).sasl, None);
         assert_eq!(settings(&format!("{key}fips-mode=true\n")).sasl, None);

@@ -14,7 +14,7 @@ mod sessions;
 pub mod tls;
 mod value;
 
-pub use auth::AuthConfig;
+pub use auth::{AuthConfig, Password};
 pub use error::{At, ConfigError};
 pub use limits::{ConnectionThrottleConfig, LimitsConfig};
 pub use nodes::NodesConfig;

@@ -142,11 +142,19 @@ fn is_encoded(hex: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn x500_names_are_those_of_java() {
         for (name, expected) in JAVA {
             assert_eq!(is_x500(name), *expected, "{name:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_panics(name in "[CNOUa.0-9=,;+#\"\\\\ é@/]{0,40}") {
+            let _ = (is_x500(&name), is_x500(&format!("CN={name}")), is_x500(&format!("CN=#{name}")), is_principal(&name));
         }
     }
 
