@@ -72,7 +72,9 @@ impl Database {
         match &txn.body {
             // It was being renewed here while it ended: the client is told so, as the leader's answer would have.
             TxnBody::CloseSession { .. } if state.phase == ConnPhase::Connecting => state.refuse(),
-            TxnBody::CreateSession(_) => state.open_if_connecting(),
+            // Also a local session becomes one of the ensemble so; whoever comes back to it then waits for the leader's word.
+            TxnBody::CreateSession(_) if state.is_new => state.open_if_connecting(),
+            TxnBody::CreateSession(_) => return,
             TxnBody::CloseSession { .. } => {
                 // An expiry has no request to answer: the connection just ends.
                 if let Some(Waiting { xid, since_micros, what: What::Write { op: op::CLOSE_SESSION, .. }, .. }) =

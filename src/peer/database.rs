@@ -232,7 +232,10 @@ impl Database {
         let mut state = outbox.lock();
         state.stats.received += 1;
         match &request {
-            Some(request) => state.read_only = request.read_only.map(|_| self.is_read_only()),
+            Some(request) => {
+                state.is_new = request.session == SessionId(0);
+                state.read_only = request.read_only.map(|_| self.is_read_only());
+            }
             None => state.close(),
         }
         request

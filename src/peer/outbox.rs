@@ -58,6 +58,8 @@ pub(super) struct OutboxState {
     /// The readOnly byte of the connect response: whether this server is in read-only mode. Only if the request had
     /// one: older clients cannot read it.
     pub read_only: Option<bool>,
+    /// It asked for a new session: its createSession opens it, and nothing else's.
+    pub is_new: bool,
     /// Only this server knows the session.
     pub is_local: bool,
     /// This server leads, and the session's newer connection is on another one.
@@ -235,6 +237,7 @@ impl Outbox {
             session: SessionId(0),
             timeout_ms: 0,
             read_only: None,
+            is_new: true,
             is_local: false,
             is_moved: false,
             answers_after: Zxid::NONE,
