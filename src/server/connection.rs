@@ -97,7 +97,7 @@ impl Sending {
     }
 
     fn rest(&self) -> usize {
-        self.bytes.len() - self.written
+        self.bytes.len() - self.written + self.tls.as_ref().map_or(0, |tls| tls.waiting())
     }
 }
 
@@ -270,15 +270,6 @@ impl Conn {
         match &mut sending.tls {
             Some(tls) => tls.queue(text),
             None => sending.bytes = text,
-        }
-    }
-
-    /// Adds what TLS says at its end behind what has not been sent.
-    fn close_tls(&self) {
-        let mut sending = lock(&self.sending);
-        let Sending { bytes, tls, .. } = &mut *sending;
-        if let Some(tls) = tls {
-            tls.close(bytes);
         }
     }
 
@@ -692,7 +683,7 @@ impl Task<'_> {
         let deadline = tokio::time::sleep(Duration::from_secs(2));
         tokio::pin!(deadline);
         if self.secure.is_some() {
-            self.conn.close_tls();
+            self.conn.with_tls(TlsSession::close);
             self.conn.flush(self.shared);
         }
         while self.conn.has_unsent() {

@@ -21,6 +21,8 @@ pub struct TlsSession {
     encrypted: usize,
     /// Whether the client has said that it sends nothing more.
     is_over: bool,
+    /// Whether this side says so behind what is in `plain`.
+    closes: bool,
 }
 
 impl TlsSession {
@@ -28,7 +30,7 @@ impl TlsSession {
         let mut tls = ServerConnection::new(config)?;
         // Bounded by `PIECE_BYTES`: what is encrypted is taken out at once.
         tls.set_buffer_limit(None);
-        Ok(TlsSession { tls, plain: Vec::new(), encrypted: 0, is_over: false })
+        Ok(TlsSession { tls, plain: Vec::new(), encrypted: 0, is_over: false, closes: false })
     }
 
     /// Until the client has proved who it is; nothing of the protocol passes before.
@@ -69,6 +71,11 @@ impl TlsSession {
         self.plain.append(&mut text);
     }
 
+    /// Bytes that are to be sent and not encrypted yet.
+    pub fn waiting(&self) -> usize {
+        self.plain.len() - self.encrypted
+    }
+
     /// Adds the next piece to `out`, which is empty. `take` gives the plain bytes that are to be sent, and whether the
     /// connection is to be closed behind them; so does this.
     pub fn fill(&mut self, out: &mut Vec<u8>, take: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
@@ -88,7 +95,7 @@ impl TlsSession {
                 self.plain = Vec::new();
                 self.encrypted = 0;
             }
-            if is_closing {
+            if is_closing || self.closes {
                 self.tls.send_close_notify();
             }
         }
@@ -96,10 +103,9 @@ impl TlsSession {
         is_closing
     }
 
-    /// Says goodbye: adds what rustls still has to say to `out`, an alert or the end of the stream.
-    pub fn close(&mut self, out: &mut Vec<u8>) {
-        self.tls.send_close_notify();
-        let _ = self.drain(out);
+    /// Says goodbye behind what waits, at the next [`fill`](TlsSession::fill).
+    pub fn close(&mut self) {
+        self.closes = true;
     }
 
     fn drain(&mut self, out: &mut Vec<u8>) -> io::Result<()> {

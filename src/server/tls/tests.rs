@@ -401,6 +401,7 @@ fn a_large_answer_passes_in_pieces_and_the_end_is_told() {
             break;
         }
         assert!(out.len() < 70_000 && turn < 100, "{} bytes in turn {turn}", out.len());
+        assert_eq!(server.waiting(), 1_000_000_usize.saturating_sub((turn + 1) * 65_536), "what waits is counted");
         let mut wire = &out[..];
         while !wire.is_empty() {
             client.read_tls(&mut wire).unwrap();
