@@ -69,7 +69,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak hostile-soak interop clean
+.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python bench-watches chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak hostile-soak interop clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -94,7 +94,7 @@ lint: $(BUILT) ## formats, clippy with and without Python, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy $(wildcard examples/*.py)
-	$(VENV)/bin/mypy benches/side_by_side.py benches/before_and_after.py benches/python_clients.py benches/clients/worker.py
+	$(VENV)/bin/mypy benches/side_by_side.py benches/before_and_after.py benches/python_clients.py benches/watches.py benches/clients/worker.py
 	$(PY) -m mypy.stubtest zabkit._zabkit --mypy-config-file pyproject.toml
 	if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; fi
 
@@ -111,6 +111,9 @@ bench: $(BUILT) $(BENCH_DEPS) ## docs/performance.md: beside Apache (Debian's pa
 
 bench-before: $(BUILT) ## this build and that of the commit REV, under load in turns; needs ../shared/tools
 	$(PY) benches/before_and_after.py --before $(REV) $(ARGS)
+
+bench-watches: $(BUILT) $(BENCH_DEPS) ## docs/performance.md: a million watches, and 100,000 that fire at once, beside Apache; QUICK=1
+	$(PY) benches/watches.py $(ARGS)
 
 bench-python: $(BUILT) $(BENCH_DEPS) ## docs/performance.md: the Python client beside kazoo and aiozk; QUICK=1
 	$(PY) benches/python_clients.py $(ARGS)
