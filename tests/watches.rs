@@ -30,8 +30,7 @@ fn a_change_that_hundreds_watch_is_told_to_each_once_before_what_it_reads_next()
             status = server.wait_status(status.version, deadline);
         }
         let mut writer = Client::connect(server.client_addr()).unwrap();
-        let mut watchers: Vec<Client> =
-            (0..WATCHERS).map(|_| Client::connect(server.client_addr()).unwrap()).collect();
+        let mut watchers: Vec<Client> = (0..WATCHERS).map(|_| Client::connect(server.client_addr()).unwrap()).collect();
         for round in 0..3 {
             writer.create("/n", b"").unwrap();
             for watcher in &mut watchers {
