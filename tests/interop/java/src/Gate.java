@@ -2,53 +2,67 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.net.InetAddress;
+import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
 import java.util.HashSet;
 import java.util.Set;
 
-/** A way to the server that can be shut: what is connected is cut, and whoever comes is turned away until it opens. */
+/**
+ * A way to the server that can be shut: what is connected is cut, and whoever comes is refused until it opens.
+ *
+ * <p>Refused by the kernel: the client over TLS may wait for its whole timeout for a server that takes it and hangs up.
+ */
 final class Gate implements AutoCloseable {
-    private final ServerSocket listener;
     private final int target;
     private final Set<Socket> open = new HashSet<>();
-    private boolean shut;
+    private final int port;
+    private ServerSocket listener;
 
     Gate(int target) throws IOException {
         this.target = target;
-        listener = new ServerSocket(0, 50, InetAddress.getByName("127.0.0.1"));
-        start(this::accept);
+        open(0);
+        port = listener.getLocalPort();
     }
 
     String host() {
-        return "127.0.0.1:" + listener.getLocalPort();
+        return "127.0.0.1:" + port;
     }
 
     synchronized void shut() throws IOException {
-        shut = true;
+        listener.close();
         for (Socket s : open) {
             s.close();
         }
         open.clear();
     }
 
-    synchronized void open() {
-        shut = false;
+    synchronized void open() throws IOException {
+        if (listener.isClosed()) {
+            open(port);
+        }
+    }
+
+    private void open(int on) throws IOException {
+        ServerSocket made = new ServerSocket();
+        made.setReuseAddress(true);
+        made.bind(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), on));
+        listener = made;
+        start(() -> accept(made));
     }
 
     @Override
     public void close() throws IOException {
         shut();
-        listener.close();
     }
 
-    private void accept() throws IOException {
+    private void accept(ServerSocket from) throws IOException {
         while (true) {
-            Socket client = listener.accept();
+            Socket client = from.accept();
             synchronized (this) {
-                if (shut) {
+                if (from.isClosed()) {
                     client.close();
-                    continue;
+                    return;
                 }
                 Socket server = new Socket(InetAddress.getByName("127.0.0.1"), target);
                 open.add(client);
