@@ -199,7 +199,7 @@ impl Connections {
             }
             let Some((bytes, since)) = conn.unsent() else { continue };
             let blocked = now.saturating_sub(since);
-            if blocked > limit {
+            if blocked > limit.max(DEAF_MICROS) {
                 // A client that hears nothing for so long has gone to another server.
                 conn.say_deaf(shared, bytes);
                 conn.expire();

@@ -236,7 +236,8 @@ fn request_limits(config: &Config) -> RequestLimits {
     let voters = config.voters().len();
     let servers = if voters > 2 { voters - 1 } else { 1 };
     RequestLimits {
-        outstanding_max: limits.global_outstanding as usize / servers,
+        // Half of the default would cost a crowd of writers a tenth of what they get.
+        outstanding_max: limits.global_outstanding.map_or(1000, |requests| requests as usize / servers),
         throttle_at: or_off(limits.request_throttle),
         throttled_wait_micros: match limits.throttled_op_wait_ms {
             0 => u64::MAX,
@@ -474,4 +475,26 @@ fn build(
     }
     let (shared, disk, status) = (shared.clone(), disk.clone(), status.clone());
     Ok(Core { shared, peer, disk, links, election, acceptor, status, turn: Default::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_global_limit_that_is_set_is_shared_by_the_servers_and_the_default_is_each_ones() {
+        let of = |servers: usize, set: Option<u32>| {
+            let mut config = Config::default();
+            config.limits.global_outstanding = set;
+            for id in 1..=servers {
+                let line = format!("127.0.0.1:{}:{}", 2000 + id, 3000 + id);
+                config
+                    .servers
+                    .insert(crate::records::ServerId(id as i64), super::super::ServerAddr::parse(&line).unwrap());
+            }
+            request_limits(&config).outstanding_max
+        };
+        assert_eq!((of(0, None), of(5, None)), (1000, 1000));
+        assert_eq!((of(0, Some(600)), of(2, Some(600)), of(3, Some(600)), of(5, Some(600))), (600, 600, 300, 150));
+    }
 }

@@ -24,9 +24,9 @@ pub struct LimitsConfig {
     pub max_buffer: u32,
     /// `jute.maxbuffer.extrasize`: by how much what is stored may be longer than a frame; `None`: `jute.maxbuffer`.
     pub max_buffer_extra: Option<u32>,
-    /// `globalOutstandingLimit`: requests of all clients without an answer, from which on those that wait for one are
-    /// not read from.
-    pub global_outstanding: u32,
+    /// `globalOutstandingLimit`: requests of all clients without an answer, beyond which those that wait for one are
+    /// not read from. Servers of an ensemble share it. `None`: 1000 of each server.
+    pub global_outstanding: Option<u32>,
     /// `requestThrottleLimit`: requests without an answer, from which on nobody's are taken; 0: off.
     pub request_throttle: u32,
     /// `requestThrottleStallTime`: how often it is looked whether they can be taken.
@@ -81,7 +81,7 @@ impl Default for LimitsConfig {
             sessionless_timeout_ms: 10_000,
             max_buffer: 0xf_ffff,
             max_buffer_extra: None,
-            global_outstanding: 1000,
+            global_outstanding: None,
             request_throttle: 0,
             request_throttle_stall_ms: 100,
             drops_stale: true,
@@ -130,7 +130,7 @@ impl LimitsConfig {
             "nio.sessionlessCnxnTimeout" => self.sessionless_timeout_ms = value.number()?,
             "jute.maxbuffer" => self.max_buffer = bytes(value)?,
             "jute.maxbuffer.extrasize" => self.max_buffer_extra = Some(bytes(value)?),
-            "globalOutstandingLimit" => self.global_outstanding = value.number()?,
+            "globalOutstandingLimit" => self.global_outstanding = Some(value.number()?),
             "requestThrottleLimit" | "request_throttle_max_requests" => {
                 self.request_throttle = number_or_off(value)?;
             }
