@@ -5,8 +5,8 @@ use super::test_host::{Sent, TestHost, create, create_with, frame, get, sent, se
 use super::{ConnPhase, OUTPUT_BYTES_MAX, Outbox, RequestLimits, Settings, TURN_FRAMES_MAX, WAITING_MAX};
 use crate::jute::{Reader, Record};
 use crate::records::{
-    AuthRequest, ConnectRequest, ConnectResponse, DataStat, ForwardedBody, PathOnly, Request, RequestHeader, SessionId,
-    TxnBody, Zxid, op, session_password,
+    AuthRequest, ConnectRequest, ConnectResponse, DataStat, ErrorCode, ForwardedBody, MultiOp, MultiRequest, PathOnly,
+    PathWatch, Request, RequestHeader, SessionId, TxnBody, Zxid, op, session_password,
 };
 use crate::sync::{read, write};
 use std::sync::Arc;
@@ -335,6 +335,35 @@ fn a_client_that_does_not_read_its_answers_is_disconnected_not_robbed_of_one() {
     let mut bytes = Vec::new();
     assert!(outbox.take(&mut bytes), "the connection is closed");
     assert!(bytes.len() <= OUTPUT_BYTES_MAX + 1_000_200);
+}
+
+#[test]
+fn a_multi_read_does_not_make_much_of_little() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    host.ask(&outbox, 1, create_with("/big", &vec![0; 1_000_000], 0));
+    let one = MultiOp::GetData(PathWatch { path: Some("/big".into()), watch: false });
+    let ask = |xid, n| frame(xid, &Request::MultiRead(MultiRequest { ops: vec![one.clone(); n] }));
+    let answer = |xid, n| {
+        host.submit(&outbox, &[ask(xid, n)]);
+        sent(&outbox).iter().map(|sent| (sent.header().xid, sent.header().err)).collect::<Vec<_>>()
+    };
+    let headers = [answer(2, 3), answer(3, 1000)].concat();
+    assert_eq!(headers, [(2, 0), (3, ErrorCode::MarshallingError.code())]);
+}
+
+#[test]
+fn a_large_buffer_that_was_sent_does_not_come_back_to_the_outbox() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    host.ask(&outbox, 1, create_with("/big", &vec![0; 1_000_000], 0));
+    host.submit(&outbox, &[frame(2, &get("/big", false))]);
+    let mut sending = Vec::new();
+    outbox.take(&mut sending);
+    assert!(sending.len() > 1_000_000);
+    sending.clear();
+    outbox.take(&mut sending);
+    assert!(sending.capacity() > 1_000_000, "whoever sent it can let it go");
 }
 
 #[test]

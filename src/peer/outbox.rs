@@ -286,10 +286,11 @@ impl Outbox {
     pub fn take(&self, out: &mut Vec<u8>) -> bool {
         let mut state = self.lock();
         state.is_announced = false;
-        if out.is_empty() {
-            std::mem::swap(out, &mut state.bytes);
-        } else {
-            out.append(&mut state.bytes);
+        match (state.bytes.is_empty(), out.is_empty()) {
+            // Not exchanged: a large buffer whose bytes are sent would come back here, and stay.
+            (true, _) => {}
+            (false, true) => std::mem::swap(out, &mut state.bytes),
+            (false, false) => out.append(&mut state.bytes),
         }
         state.phase == ConnPhase::Closing
     }

@@ -288,9 +288,17 @@ impl Step<'_> {
         }
         let mark = self.flight.begin(self.tree);
         let mut subs = Vec::with_capacity(multi.ops.len());
+        let mut len = 0;
         for op in &multi.ops {
             match self.multi_op(op) {
-                Ok(sub) => subs.push(sub),
+                Ok(sub) => {
+                    // Asked on the way: what many short creates stand for (their ACLs) may not fit into memory.
+                    len += sub.encoded_len();
+                    if len > self.rules.txn_bytes_max {
+                        return Err(ErrorCode::BadArguments);
+                    }
+                    subs.push(sub);
+                }
                 Err(error) => {
                     self.flight.roll_back(mark);
                     subs.push(TxnBody::Error(ErrorTxn { err: error.code() }));

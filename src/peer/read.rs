@@ -7,12 +7,12 @@
 
 use super::Database;
 use super::io::{ConnId, Now};
-use super::outbox::{Notification, OutboxState};
+use super::outbox::{Notification, OUTPUT_BYTES_MAX, OutboxState};
 use crate::jute::{Record, write_buffer, write_string};
 use crate::records::{
-    ClientInfo, Ephemerals, ErrorCode, EventType, Id, MultiOp, MultiRequest, MultiResponse, MultiResult, PING_XID,
-    PathOnly, PathWatch, ReplyHeader, Request, SessionId, SetWatches2Request, SetWatchesRequest, TotalNumber,
-    WhoAmIReply, Zxid, perms,
+    ClientInfo, Ephemerals, ErrorCode, EventType, Id, MultiOp, MultiRequest, MultiResult, PING_XID, PathOnly,
+    PathWatch, ReplyHeader, Request, SessionId, SetWatches2Request, SetWatchesRequest, TotalNumber, WhoAmIReply, Zxid,
+    perms,
 };
 use crate::tree::{NodeRef, WatchLists, WatchMode, WatchTable, WatcherId, WatcherType, acl};
 
@@ -101,7 +101,7 @@ impl Database {
                 let ephemerals = all.filter(|path| prefix.is_none_or(|prefix| path.starts_with(prefix))).collect();
                 Ephemerals { ephemerals }.write(out);
             }
-            Request::MultiRead(body) => self.multi_read(body, auth).write(out),
+            Request::MultiRead(body) => self.multi_read(body, auth, out)?,
             Request::WhoAmI => {
                 WhoAmIReply { client_info: auth.iter().map(|id| self.client_info(id)).collect() }.write(out)
             }
@@ -156,7 +156,8 @@ impl Database {
         Ok(())
     }
 
-    fn multi_read(&self, body: &MultiRequest, auth: &[Id]) -> MultiResponse {
+    /// Not more than one connection may have unsent: a short request can ask for the same large znode many times.
+    fn multi_read(&self, body: &MultiRequest, auth: &[Id], out: &mut Vec<u8>) -> Result<(), ErrorCode> {
         let one = |op: &MultiOp| match op {
             MultiOp::GetData(body) => {
                 let node = self.readable(path(&body.path)?, auth)?;
@@ -169,7 +170,15 @@ impl Database {
             _ => Err(ErrorCode::MarshallingError),
         };
         let error = |error: ErrorCode| MultiResult::Error { code: error.code() };
-        MultiResponse { results: body.ops.iter().map(|op| one(op).unwrap_or_else(error)).collect() }
+        let start = out.len();
+        for op in &body.ops {
+            one(op).unwrap_or_else(error).write(out);
+            if out.len() - start > OUTPUT_BYTES_MAX {
+                return Err(ErrorCode::MarshallingError);
+            }
+        }
+        MultiResult::write_end(out);
+        Ok(())
     }
 
     fn set_watches(&self, watcher: WatcherId, state: &mut OutboxState, relative: Zxid, lists: &WatchLists<'_>) {

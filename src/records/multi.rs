@@ -159,39 +159,49 @@ impl Record for MultiResponse {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
+        self.results.iter().for_each(|result| result.write(out));
+        MultiResult::write_end(out);
+    }
+}
+
+impl MultiResult {
+    /// Appends the result with its header.
+    pub fn write(&self, out: &mut Vec<u8>) {
         let head = |kind, err, out: &mut Vec<u8>| MultiHeader { kind, done: false, err }.write(out);
-        for result in &self.results {
-            match result {
-                MultiResult::Create { path } => {
-                    head(op::CREATE, 0, out);
-                    write_string(path, out);
-                }
-                MultiResult::Create2 { path, stat } => {
-                    head(op::CREATE2, 0, out);
-                    write_string(path, out);
-                    stat.write(out);
-                }
-                MultiResult::Delete => head(op::DELETE, 0, out),
-                MultiResult::SetData { stat } => {
-                    head(op::SET_DATA, 0, out);
-                    stat.write(out);
-                }
-                MultiResult::Check => head(op::CHECK, 0, out),
-                MultiResult::GetData { data, stat } => {
-                    head(op::GET_DATA, 0, out);
-                    data.write(out);
-                    stat.write(out);
-                }
-                MultiResult::GetChildren { children } => {
-                    head(op::GET_CHILDREN, 0, out);
-                    children.write(out);
-                }
-                MultiResult::Error { code } => {
-                    head(op::ERROR, *code, out);
-                    code.write(out);
-                }
+        match self {
+            MultiResult::Create { path } => {
+                head(op::CREATE, 0, out);
+                write_string(path, out);
+            }
+            MultiResult::Create2 { path, stat } => {
+                head(op::CREATE2, 0, out);
+                write_string(path, out);
+                stat.write(out);
+            }
+            MultiResult::Delete => head(op::DELETE, 0, out),
+            MultiResult::SetData { stat } => {
+                head(op::SET_DATA, 0, out);
+                stat.write(out);
+            }
+            MultiResult::Check => head(op::CHECK, 0, out),
+            MultiResult::GetData { data, stat } => {
+                head(op::GET_DATA, 0, out);
+                data.write(out);
+                stat.write(out);
+            }
+            MultiResult::GetChildren { children } => {
+                head(op::GET_CHILDREN, 0, out);
+                children.write(out);
+            }
+            MultiResult::Error { code } => {
+                head(op::ERROR, *code, out);
+                code.write(out);
             }
         }
+    }
+
+    /// Appends what is behind the last result.
+    pub fn write_end(out: &mut Vec<u8>) {
         END.write(out);
     }
 }

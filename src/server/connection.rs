@@ -293,9 +293,10 @@ impl Conn {
         now_micros > self.handshake_until_micros.load(Ordering::Relaxed)
     }
 
-    /// How many bytes the socket does not take, and since when.
+    /// How many bytes the socket does not take, and since when. Nothing is known of one that is being written to, or
+    /// whose handshake is being computed: who sweeps all connections does not wait for that.
     pub(super) fn unsent(&self) -> Option<(usize, u64)> {
-        let sending = lock(&self.sending);
+        let sending = self.sending.try_lock().ok()?;
         (sending.blocked_micros > 0).then_some((sending.rest(), sending.blocked_micros))
     }
 

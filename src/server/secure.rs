@@ -161,7 +161,7 @@ impl Secure {
         let Some(subject) = subject else {
             return Ok(()); // Without a certificate, which is allowed then.
         };
-        tracing::debug!("/{} is x509:{subject}", conn.peer);
+        tracing::debug!("/{} is x509:{subject:?}", conn.peer);
         let ids = certificate_ids(&subject, &sync::read(&shared.db).settings().auth);
         if conn.outbox.add_ids(ids) { Ok(()) } else { Err(Refused) }
     }

@@ -108,6 +108,10 @@ impl AclRules {
     }
 }
 
+/// Bytes of ids that the entries `auth` of one list may stand for at most: a client has up to 64 KiB of them, and a list
+/// can name them again and again.
+const OWN_BYTES_MAX: usize = 1 << 20;
+
 /// The list to store for the list of a create or setACL: duplicates dropped, `auth` replaced by the client's own
 /// `ids`; else `InvalidAcl`.
 pub fn fix_up(rules: &AclRules, acl: Option<&[RequestAcl]>, ids: &[Id]) -> Result<Vec<Acl>, ErrorCode> {
@@ -116,12 +120,15 @@ pub fn fix_up(rules: &AclRules, acl: Option<&[RequestAcl]>, ids: &[Id]) -> Resul
     };
     let mut fixed = Vec::with_capacity(acl.len());
     let mut seen = BTreeSet::new();
+    let own_bytes: usize = ids.iter().map(|id| id.scheme.len() + id.id.len()).sum();
+    let mut own_bytes_left = OWN_BYTES_MAX;
     for &RequestAcl { perms, ref scheme, ref id } in acl {
         if !seen.insert((perms, scheme, id)) {
             continue;
         }
         match (scheme.as_deref(), id.as_deref()) {
             (Some("auth"), _) => {
+                own_bytes_left = own_bytes_left.checked_sub(own_bytes).ok_or(ErrorCode::InvalidAcl)?;
                 let own = ids.iter().filter(|id| rules.is_authenticated(&id.scheme));
                 let before = fixed.len();
                 fixed.extend(own.map(|id| Acl { perms, id: id.clone() }));
@@ -290,6 +297,15 @@ mod tests {
         let others = [acl(3, "sasl", "c"), acl(3, "x509", "CN=d")];
         assert_eq!(fixed(&all_schemes(), &ids).unwrap(), [digests, others].concat());
         assert_eq!(fixed(&all_schemes(), &ids[..1]), Err(ErrorCode::InvalidAcl));
+    }
+
+    #[test]
+    fn a_list_cannot_multiply_a_clients_many_ids() {
+        let ids: Vec<Id> = (0..200).map(|n| Id::new("digest", &format!("{n}:{}", "x".repeat(300)))).collect();
+        let list =
+            |n| -> Vec<_> { (0..n).map(|perms| RequestAcl { perms, scheme: Some("auth".into()), id: None }).collect() };
+        assert_eq!(fix_up(&AclRules::default(), Some(&list(5)), &ids).map(|list| list.len()), Ok(1000));
+        assert_eq!(fix_up(&AclRules::default(), Some(&list(60_000)), &ids), Err(ErrorCode::InvalidAcl));
     }
 
     #[test]
