@@ -5,7 +5,9 @@ mod wire;
 use std::time::{Duration, Instant};
 use wire::{Client, word};
 use zabkit::peer::ReaperConfig;
-use zabkit::records::{CreateRequest, CreateTtlRequest, PathVersion, Request, RequestAcl, ServerId};
+use zabkit::records::{
+    CreateRequest, CreateTtlRequest, PathOnly, PathVersion, Request, RequestAcl, ServerId, SetDataRequest,
+};
 use zabkit::server::{Config, Ensemble, EnsembleConfig, Exit, Listeners, NodesConfig, Role, Server, Whitelist};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,6 +95,34 @@ fn four_letter_words_are_answered_under_the_whitelist() {
     assert!(mntr.contains("\nzk_server_state\tstandalone\n") && mntr.contains("\nzk_znode_count\t6\n"), "{mntr}");
     assert_eq!(word(addr, b"stat"), "stat is not executed because it is not in the whitelist.\n");
     assert_eq!(word(addr, b"zzzz"), "");
+}
+
+/// Whether or not it begins to read before all of them have been asked for.
+#[test]
+fn large_reads_pipelined_behind_a_sync_and_a_write_are_all_answered() {
+    for workers in [0, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(Config { workers, ..standalone(dir.path()) }, Listeners::default()).unwrap();
+        wait_serving(&server);
+        let mut client = Client::connect(server.client_addr()).unwrap();
+        client.create("/big", &vec![7; 1_000_000]).unwrap();
+        let sync = Request::Sync(PathOnly { path: Some("/".into()) });
+        let write = Request::SetData(SetDataRequest { path: Some("/".into()), data: None, version: -1 });
+        for (first, n) in [(sync, 60), (write, 60), (Request::Ping, 60)] {
+            let first = client.send_request(&first);
+            let xids = client.send_gets("/big", n);
+            // Also behind it, and with frames of its own left.
+            let last = client.send_request(&Request::Sync(PathOnly { path: Some("/".into()) }));
+            let more = client.send_gets("/big", n);
+            for expected in [vec![first], xids, vec![last], more].concat() {
+                let (xid, err, body) = client.reply().unwrap();
+                assert!((xid == expected || xid == -2) && err == 0, "{xid} {err}, not {expected}");
+                assert!([first, last, -2].contains(&xid) || body.len() > 1_000_000, "{}", body.len());
+            }
+        }
+        assert_eq!(client.get("/big").unwrap().len(), 1_000_000);
+        server.stop();
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Step 5 of a write: apply a committed transaction, tell the watchers, answer the owner, release its parked reads.
 //!
-//! The order within one transaction is what clients rely on: the tree changes, then the events are in the outboxes,
+//! The order within one transaction is what clients rely on: reads that its owner sent before it and that wait for its
+//! socket are answered, the tree changes, then the events are in the outboxes,
 //! then the owner's answer, then the reads of that session that waited for it, up to its next write. All of it in one
 //! hold of the write lock, so no read sees the change before its event.
 //!
@@ -26,6 +27,10 @@ impl Database {
         notes: &mut Vec<Note>,
     ) {
         let txn = &*proposal.txn;
+        let owner = self.owner(txn.session);
+        if let Some(owner) = &owner {
+            self.answer_reads_before(now, txn, owner, dirty);
+        }
         let result = self.apply(txn, dirty);
         self.last_processed = self.last_processed.max(txn.zxid);
         match &txn.body {
@@ -40,7 +45,23 @@ impl Database {
             let (expected, actual) = (digest.digest, self.tree.digest());
             notes.push(Note::DigestMismatch { zxid: txn.zxid, expected, actual });
         }
-        self.answer_owner(now, txn, &result, dirty);
+        if let Some(owner) = &owner {
+            self.answer_owner(now, txn, &result, owner, dirty);
+        }
+    }
+
+    /// The reads of the owner that wait for its client to take what it was sent: none may see this write.
+    fn answer_reads_before(&self, now: Now, txn: &Txn, outbox: &Arc<Outbox>, dirty: &mut Vec<Arc<Outbox>>) {
+        let mut state = outbox.lock();
+        let is_asked = |first: &Waiting| first.xid == txn.cxid && txn.zxid > state.answers_after;
+        if !state.has_due() || !state.first_waiting().is_some_and(is_asked) {
+            return;
+        }
+        self.answer_before_write(outbox.conn(), &mut state, now);
+        state.settle(&self.load);
+        if state.announce() {
+            dirty.push(outbox.clone());
+        }
     }
 
     /// Changes the tree; each change's events are in the outboxes before the next change is made.
@@ -65,8 +86,14 @@ impl Database {
         })
     }
 
-    fn answer_owner(&self, now: Now, txn: &Txn, result: &TxnResult<'_>, dirty: &mut Vec<Arc<Outbox>>) {
-        let Some(outbox) = self.owner(txn.session) else { return };
+    fn answer_owner(
+        &self,
+        now: Now,
+        txn: &Txn,
+        result: &TxnResult<'_>,
+        outbox: &Arc<Outbox>,
+        dirty: &mut Vec<Arc<Outbox>>,
+    ) {
         let mut state = outbox.lock();
         let is_own = txn.zxid > state.answers_after;
         match &txn.body {
@@ -131,13 +158,8 @@ impl Database {
     pub(super) fn finish_sync(&mut self, now: Now, conn: ConnId, xid: i32, dirty: &mut Vec<Arc<Outbox>>) {
         let Some(outbox) = self.conn(conn) else { return };
         let mut state = outbox.lock();
-        if !matches!(state.first_waiting(), Some(first) if first.xid == xid && matches!(first.what, What::Sync { .. }))
-        {
-            return; // The connection is closing.
-        }
-        if let Some(Waiting { since_micros, what: What::Sync { path }, .. }) = state.pop_waiting() {
-            let header = ReplyHeader { xid, zxid: self.last_processed, err: 0 };
-            state.reply(header, since_micros, now.micros, |out| path.write(out));
+        if !state.sync_done(xid) {
+            return;
         }
         self.answer_parked(conn, &mut state, now);
         state.settle(&self.load);

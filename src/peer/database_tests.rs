@@ -2,7 +2,10 @@
 
 use super::io::{ConnId, DbOp, Note, Proposal};
 use super::test_host::{Sent, TestHost, create, create_with, frame, get, sent, set};
-use super::{ConnPhase, OUTPUT_BYTES_MAX, Outbox, RequestLimits, Settings, TURN_FRAMES_MAX, WAITING_MAX};
+use super::{
+    ConnEnd, ConnPhase, OUTPUT_BYTES_BUSY, OUTPUT_BYTES_MAX, Outbox, RequestLimits, Settings, TURN_FRAMES_MAX,
+    WAITING_MAX,
+};
 use crate::jute::{Reader, Record};
 use crate::records::{
     AuthRequest, ConnectRequest, ConnectResponse, DataStat, ErrorCode, ForwardedBody, MultiOp, MultiRequest, PathOnly,
@@ -326,15 +329,128 @@ fn a_client_that_does_not_read_its_answers_is_disconnected_not_robbed_of_one() {
         (0..50).take_while(|_| db.submit(&outbox, &[read_big.as_slice(); 50], host.now(), &mut Vec::new()) == 1);
     assert_eq!(turns.count(), 2, "beyond 1 MiB the others wait");
     drop(db);
-    // Parked reads cannot wait: their moment is now.
+    // Reads in front of a write of their session cannot wait when it is done: they must not see it.
     let outbox = host.connect(2);
     let mut batch = vec![frame(2, &create("/n", 0))];
     batch.extend(vec![read_big; 50]);
+    batch.push(frame(4, &set("/n", b"x")));
     let forward = host.submit(&outbox, &batch);
-    host.commit(vec![host.prepare(&forward[0])]);
+    host.commit(forward.iter().map(|request| host.prepare(request)).collect());
     let mut bytes = Vec::new();
     assert!(outbox.take(&mut bytes), "the connection is closed");
     assert!(bytes.len() <= OUTPUT_BYTES_MAX + 1_000_200);
+    assert_eq!(outbox.end(), Some(ConnEnd::DoesNotRead));
+    assert_eq!(read(&host.db).stats().outstanding, 0);
+}
+
+/// Takes what is sent and lets the database go on, until there is nothing more; the xids of the answers.
+fn take_all(host: &TestHost, outbox: &Arc<Outbox>) -> Vec<i32> {
+    let mut all = Vec::new();
+    loop {
+        let info = outbox.info();
+        let sent = sent(outbox);
+        let bytes: usize =
+            sent.iter().map(|sent| if let Sent::Reply { body, .. } = sent { body.len() } else { 0 }).sum();
+        assert!(bytes < OUTPUT_BYTES_BUSY + 1_000_200, "{bytes} in one hold of the lock");
+        if sent.is_empty() {
+            assert_eq!((info.phase, info.waiting), (ConnPhase::Open, 0));
+            return all;
+        }
+        all.extend(xids(&sent));
+        read(&host.db).submit(outbox, &[], host.now(), &mut Vec::new());
+    }
+}
+
+#[test]
+fn large_reads_behind_a_write_or_a_sync_are_answered_as_fast_as_the_client_takes_the_answers() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    host.ask(&outbox, 1, create_with("/big", &vec![0; 1_000_000], 0));
+    for first in [sync("/big"), create("/n", 0)] {
+        let mut batch = vec![frame(1, &first)];
+        batch.extend((2..=41).map(|xid| frame(xid, &get("/big", false))));
+        // Both are done at once.
+        batch.push(frame(42, &sync("/")));
+        batch.extend((43..=82).map(|xid| frame(xid, &get("/big", false))));
+        for request in host.submit(&outbox, &batch) {
+            if request.body.op() == op::SYNC {
+                host.perform([DbOp::SyncDone { conn: request.conn, xid: request.xid }]);
+            } else {
+                host.commit(vec![host.prepare(&request)]);
+            }
+        }
+        let outstanding = read(&host.db).stats().outstanding;
+        assert_eq!(outstanding, 0, "what only waits for its client is nothing that others have to wait for");
+        assert_eq!(take_all(&host, &outbox), (1..=82).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn nothing_overtakes_a_read_that_waits_for_its_client() {
+    let host = TestHost::new();
+    let outbox = host.connect(1);
+    host.ask(&outbox, 1, create_with("/n", &vec![0; 1_000_000], 0));
+    let mut batch = vec![frame(1, &sync("/"))];
+    batch.extend((2..=9).map(|xid| frame(xid, &get("/n", false))));
+    host.submit(&outbox, &batch);
+    host.perform([DbOp::SyncDone { conn: ConnId(1), xid: 1 }]);
+    let write = frame(10, &create("/behind", 0));
+    let behind: [&[u8]; 2] = [&write, &frame(11, &Request::Ping)];
+    let (db, mut forward) = (read(&host.db), Vec::new());
+    assert_eq!(db.submit(&outbox, &behind, host.now(), &mut forward), 0);
+    let mut answers = Vec::new();
+    while forward.is_empty() {
+        let sent = sent(&outbox);
+        assert!(!sent.is_empty(), "it goes on");
+        answers.extend(xids(&sent));
+        db.submit(&outbox, &behind, host.now(), &mut forward);
+    }
+    drop(db);
+    host.commit(vec![host.prepare(&forward[0])]);
+    answers.extend(xids(&sent(&outbox)));
+    assert_eq!(answers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, -2]);
+}
+
+#[test]
+fn a_read_that_waits_for_its_client_does_not_see_the_next_write_of_its_session() {
+    for end in [set("/n", b"y"), Request::CloseSession] {
+        let host = TestHost::new();
+        let outbox = host.connect(1);
+        host.ask(&outbox, 1, create_with("/n", &vec![0; 1_000_000], 1));
+        let mut batch = vec![frame(1, &create("/first", 0))];
+        batch.extend((2..=9).map(|xid| frame(xid, &get("/n", false))));
+        batch.push(frame(10, &end));
+        let forward = host.submit(&outbox, &batch);
+        host.commit(forward.iter().map(|request| host.prepare(request)).collect());
+        let answers = sent(&outbox);
+        assert_eq!(xids(&answers), (1..=10).collect::<Vec<_>>());
+        let seen: Vec<_> = answers[1..9].iter().map(|sent| (sent.header().err, version(sent))).collect();
+        assert_eq!(seen, [(0, 0); 8]);
+        let zxids: Vec<Zxid> = answers.iter().map(|sent| sent.header().zxid).collect();
+        assert!(zxids.is_sorted() && zxids[8] < zxids[9], "{zxids:?}");
+        assert_eq!(outbox.is_closing(), end == Request::CloseSession);
+    }
+}
+
+#[test]
+fn what_waits_for_its_client_ends_with_the_role_and_the_lease() {
+    for ends in [false, true] {
+        let host = TestHost::new();
+        let outbox = host.connect(1);
+        host.ask(&outbox, 1, create_with("/n", &vec![0; 1_000_000], 0));
+        let mut batch = vec![frame(1, &sync("/"))];
+        batch.extend((2..=9).map(|xid| frame(xid, &get("/n", false))));
+        host.submit(&outbox, &batch);
+        host.perform([DbOp::SyncDone { conn: ConnId(1), xid: 1 }]);
+        assert_eq!(xids(&sent(&outbox)), [1, 2, 3]);
+        if ends {
+            host.perform([DbOp::StopServing]);
+        } else {
+            host.clock.store(1_000_000, crate::sync::atomic::Ordering::SeqCst);
+        }
+        read(&host.db).submit(&outbox, &[], host.now(), &mut Vec::new());
+        assert_eq!((sent(&outbox), outbox.is_closing(), outbox.info().waiting), (vec![], true, 0));
+    }
 }
 
 #[test]

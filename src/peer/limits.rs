@@ -60,7 +60,7 @@ pub struct Taken {
 /// What a connection does with the frames that were not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// There are none.
+    /// There are none, and all that was taken is answered or waits for the leader.
     Nothing,
     /// Its turn is over: it offers them again when others have had theirs.
     NextTurn,

@@ -68,6 +68,9 @@ pub(super) struct OutboxState {
     pub answers_after: Zxid,
     /// Requests without an answer, oldest first. The first is a write or a sync: reads wait only behind those.
     waiting: VecDeque<Waiting>,
+    /// Requests in front of those, with nothing of the session before them that is not done: only the client has to
+    /// take what it was sent. No request is taken meanwhile, so the bounds of `waiting` are those of both.
+    due: VecDeque<Waiting>,
     /// The frames of `waiting`.
     waiting_bytes: usize,
     /// Those of them that are large requests.
@@ -130,6 +133,8 @@ pub(super) enum What {
     },
     /// The leader has it; the path is echoed.
     Sync { path: Option<String> },
+    /// Done; the path is to be echoed.
+    Synced { path: Option<String> },
     /// To be answered right after the write or sync before it, to who the client was when it was read.
     Read { request: Request, auth: Arc<[Id]> },
     /// Bytes that are no request of their operation.
@@ -242,6 +247,7 @@ impl Outbox {
             is_moved: false,
             answers_after: Zxid::NONE,
             waiting: VecDeque::new(),
+            due: VecDeque::new(),
             waiting_bytes: 0,
             waiting_large: 0,
             waiting_asked: 0,
@@ -300,6 +306,12 @@ impl Outbox {
         self.lock().phase == ConnPhase::Closing
     }
 
+    /// Whether there are requests that only wait for the client to take what it was sent: once it has,
+    /// [`offer`](super::Database::offer) goes on with them, also without another frame.
+    pub fn has_due(&self) -> bool {
+        self.lock().has_due()
+    }
+
     pub fn phase(&self) -> ConnPhase {
         self.lock().phase
     }
@@ -323,7 +335,7 @@ impl Outbox {
             phase: state.phase,
             session: state.session,
             timeout_ms: state.timeout_ms,
-            waiting: state.waiting.len(),
+            waiting: state.due.len() + state.waiting.len(),
             stats: state.all_stats(),
         }
     }
@@ -376,12 +388,37 @@ impl OutboxState {
 
     /// No further request should be taken from the connection now.
     pub fn is_busy(&self) -> bool {
-        self.bytes.len() >= OUTPUT_BYTES_BUSY
-            || self.waiting.len() >= WAITING_MAX
-            || self.waiting_bytes >= WAITING_BYTES_MAX
+        self.is_full() || self.has_due() || self.waiting.len() >= WAITING_MAX || self.waiting_bytes >= WAITING_BYTES_MAX
     }
 
-    /// The request whose turn it is.
+    /// So much is to be sent that nothing more should be answered that can wait.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= OUTPUT_BYTES_BUSY
+    }
+
+    /// As [`Outbox::has_due`].
+    pub fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Takes the next request that waits for nothing but the client.
+    pub fn pop_due(&mut self) -> Option<Waiting> {
+        self.due.pop_front().or_else(|| self.pop_ready())
+    }
+
+    /// Puts what is behind no write and no sync any more where it waits for nothing but the client.
+    pub fn set_due(&mut self) {
+        while let Some(ready) = self.pop_ready() {
+            self.due.push_back(ready);
+        }
+    }
+
+    fn pop_ready(&mut self) -> Option<Waiting> {
+        let is_ready = !matches!(self.first_waiting()?.what, What::Write { .. } | What::Sync { .. });
+        if is_ready { self.pop_waiting() } else { None }
+    }
+
+    /// The request whose turn it is, or will be after those that are due.
     pub fn first_waiting(&self) -> Option<&Waiting> {
         self.waiting.front()
     }
@@ -403,6 +440,16 @@ impl OutboxState {
         if let Some(waiting) = self.waiting.iter_mut().rev().find(is_asked) {
             waiting.what = What::End;
         }
+    }
+
+    /// The sync whose turn it is, of this xid, is done. False: there is none, the connection is closing.
+    pub fn sync_done(&mut self, xid: i32) -> bool {
+        let Some(Waiting { what, .. }) = self.waiting.front_mut().filter(|first| first.xid == xid) else {
+            return false;
+        };
+        let What::Sync { path } = what else { return false };
+        *what = What::Synced { path: path.take() };
+        true
     }
 
     /// Puts a request behind all others.
@@ -541,7 +588,7 @@ impl OutboxState {
     /// Ends the connection after what is in it; what waits is dropped, without an answer.
     pub fn close(&mut self) {
         self.phase = ConnPhase::Closing;
-        self.waiting = VecDeque::new();
+        (self.due, self.waiting) = (VecDeque::new(), VecDeque::new());
         (self.waiting_bytes, self.waiting_large, self.waiting_asked) = (0, 0, 0);
     }
 }

@@ -4,10 +4,14 @@
 //! or sync of its session is still without an answer: then it is parked behind it. Writes leave at once; they never
 //! wait for parked reads.
 //!
+//! When their write is done, parked reads are answered as fast as the client takes the answers: what is more waits in
+//! the outbox, and nothing more is taken from the connection. But what the session's next write would change is read
+//! before it.
+//!
 //! ZooKeeper: `ZooKeeperServer.processPacket`, `CommitProcessor`.
 
 use super::Database;
-use super::io::{ClientRequest, Now};
+use super::io::{ClientRequest, ConnId, Now};
 use super::limits::{Rest, Taken, Turn};
 use super::local_sessions::is_ephemeral;
 use super::outbox::{ConnEnd, ConnPhase, Outbox, OutboxState, Waiting, What};
@@ -23,7 +27,8 @@ pub type Frame<'a> = &'a [u8];
 impl Database {
     /// Takes frames of one connection, in order: answers what can be answered, parks what must wait, adds writes and
     /// syncs to `forward`. `now` is the time under the lock. Returns how many frames it took; the others are to be
-    /// offered again once the session is open, or some of the outbox has been sent or answered.
+    /// offered again once the session is open, or some of the outbox has been sent or answered. Goes on first with
+    /// what [is due](Outbox::has_due).
     pub fn submit(
         &self,
         outbox: &Arc<Outbox>,
@@ -53,6 +58,7 @@ impl Database {
             state.end_for(ConnEnd::Stale);
         }
         let mut turn = Turn::new(limits, &self.load, &state, waited_micros);
+        self.answer_parked(outbox.conn(), &mut state, now);
         let mut taken = Taken { frames: frames.len(), rest: Rest::Nothing };
         for (before, frame) in frames.iter().enumerate() {
             let stop = match state.phase {
@@ -65,6 +71,9 @@ impl Database {
                 break;
             }
             self.submit_frame(outbox, &mut state, frame, &mut turn, now, forward);
+        }
+        if taken.rest == Rest::Nothing && state.has_due() {
+            taken.rest = Rest::Answers;
         }
         state.settle(&self.load);
         taken
@@ -146,43 +155,49 @@ impl Database {
         self.answer_parked(outbox.conn(), state, now);
     }
 
-    /// Answers everything up to the next write or sync.
-    pub(super) fn answer_parked(&self, conn: super::io::ConnId, state: &mut OutboxState, now: Now) {
-        while let Some(first) = state.first_waiting()
-            && !matches!(first.what, What::Write { .. } | What::Sync { .. })
-            && let Some(Waiting { xid, since_micros, what, .. }) = state.pop_waiting()
-        {
-            match what {
-                What::Read { request, auth } => {
-                    let asked = Asked { xid, since_micros, request: &request, auth: &auth };
-                    self.answer(conn, state, &asked, now);
-                }
-                What::Malformed => {
-                    let err = ErrorCode::MarshallingError.code();
-                    let header = ReplyHeader { xid, zxid: self.last_processed, err };
-                    state.reply(header, since_micros, now.micros, |_| {});
-                }
-                What::Refused => {
-                    let header = ReplyHeader { xid, zxid: Zxid::NONE, err: ErrorCode::Unimplemented.code() };
-                    state.reply(header, since_micros, now.micros, |_| {});
-                    state.close();
-                }
-                What::NotReadOnly => {
-                    let err = ErrorCode::NotReadOnly.code();
-                    let header = ReplyHeader { xid, zxid: self.last_processed, err };
-                    state.reply(header, since_micros, now.micros, |_| {});
-                }
-                What::End => {
-                    let header = ReplyHeader { xid, zxid: self.last_processed, err: 0 };
-                    state.reply(header, since_micros, now.micros, |_| {});
-                    state.close();
-                }
-                What::Throttled => {
-                    let header = ReplyHeader { xid, zxid: self.last_processed, err: ErrorCode::ThrottledOp.code() };
-                    state.reply(header, since_micros, now.micros, |_| {});
-                }
-                What::Write { .. } | What::Sync { .. } => unreachable!("the loop ends before one"),
+    /// Answers everything up to the next write or sync, as far as there is room for the answers. Who has called it
+    /// sends what is in the outbox; [`offer`](Database::offer) goes on then.
+    pub(super) fn answer_parked(&self, conn: ConnId, state: &mut OutboxState, now: Now) {
+        while !state.is_full() {
+            let Some(request) = state.pop_due() else { return };
+            self.answer_due(conn, state, request, now);
+        }
+        state.set_due();
+    }
+
+    /// Answers what is before a write of the session, or its end, that is done now. The tree may not change before, so
+    /// that this is the one place where answers go beyond [`OUTPUT_BYTES_BUSY`](super::OUTPUT_BYTES_BUSY).
+    pub(super) fn answer_before_write(&self, conn: ConnId, state: &mut OutboxState, now: Now) {
+        while let Some(request) = state.pop_due() {
+            self.answer_due(conn, state, request, now);
+        }
+    }
+
+    fn answer_due(&self, conn: ConnId, state: &mut OutboxState, request: Waiting, now: Now) {
+        let Waiting { xid, since_micros, what, .. } = request;
+        let (zxid, ok) = (self.last_processed, 0);
+        let mut reply = |zxid, err| state.reply(ReplyHeader { xid, zxid, err }, since_micros, now.micros, |_| {});
+        match what {
+            What::Read { request, auth } => {
+                let asked = Asked { xid, since_micros, request: &request, auth: &auth };
+                self.answer(conn, state, &asked, now);
             }
+            What::Synced { path } => {
+                let header = ReplyHeader { xid, zxid, err: ok };
+                state.reply(header, since_micros, now.micros, |out| path.write(out));
+            }
+            What::Malformed => reply(zxid, ErrorCode::MarshallingError.code()),
+            What::NotReadOnly => reply(zxid, ErrorCode::NotReadOnly.code()),
+            What::Throttled => reply(zxid, ErrorCode::ThrottledOp.code()),
+            What::Refused => {
+                reply(Zxid::NONE, ErrorCode::Unimplemented.code());
+                state.close();
+            }
+            What::End => {
+                reply(zxid, ok);
+                state.close();
+            }
+            What::Write { .. } | What::Sync { .. } => unreachable!("it is not due before the leader's answer"),
         }
     }
 }

@@ -106,6 +106,8 @@ impl Sending {
 pub(super) enum Flushed {
     /// Everything is with the kernel.
     All,
+    /// It is, and there are requests that have waited for this: they are to be offered room.
+    Room,
     /// The socket takes no more now.
     Blocked,
     /// Everything that was to be sent is, and the connection is to be closed.
@@ -237,7 +239,11 @@ impl Conn {
                         shared.limits.count_freed(sending.bytes.capacity());
                         sending.bytes = Vec::new();
                     }
-                    return if is_closing { Flushed::Closing } else { Flushed::All };
+                    return match is_closing {
+                        true => Flushed::Closing,
+                        false if self.outbox.has_due() => Flushed::Room,
+                        false => Flushed::All,
+                    };
                 }
             }
             while sending.written < sending.bytes.len() {
@@ -493,8 +499,9 @@ impl Task<'_> {
         }
         let none = Taken { frames: 0, rest: Rest::Nothing };
         let taken = if self.is_first { none } else { self.take_frames()? };
-        self.flush()?;
+        let flushed = self.flush()?;
         Ok(match taken.rest {
+            _ if flushed == Flushed::Room => Next::Turn,
             Rest::Nothing => Next::Read,
             Rest::NextTurn => Next::Turn,
             // What was just sent may have made room.
@@ -504,9 +511,9 @@ impl Task<'_> {
         })
     }
 
-    fn flush(&self) -> Result<(), End> {
+    fn flush(&self) -> Result<Flushed, End> {
         match self.conn.flush(self.shared) {
-            Flushed::All | Flushed::Blocked => Ok(()),
+            flushed @ (Flushed::All | Flushed::Room | Flushed::Blocked) => Ok(flushed),
             Flushed::Closing | Flushed::Broken => Err(End),
         }
     }
@@ -579,7 +586,7 @@ impl Task<'_> {
             frames.push(frame);
             rest = behind;
         }
-        if frames.is_empty() {
+        if frames.is_empty() && !self.conn.outbox.has_due() {
             self.conn.is_paused.store(false, Ordering::Relaxed);
             return Ok(Taken { frames: 0, rest: Rest::Nothing });
         }

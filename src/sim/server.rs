@@ -450,7 +450,7 @@ impl Process {
             }
             return self.flush(conn, ctx);
         }
-        if client.frames.is_empty() || outbox.phase() == ConnPhase::Connecting {
+        if (client.frames.is_empty() && !outbox.has_due()) || outbox.phase() == ConnPhase::Connecting {
             return;
         }
         let is_read_only = self.peer.status().read_only;
@@ -469,6 +469,9 @@ impl Process {
             self.push(Input::Requests(forward), ctx);
         }
         self.send_outbox(socket, ctx);
+        if outbox.has_due() {
+            self.read_client(socket, ctx);
+        }
     }
 
     /// Sends what is in the outbox, closes it if it is to be closed, and reads on if it can.

@@ -133,6 +133,17 @@ impl Client {
         self.call(Request::Sync(PathOnly { path: Some("/".into()) })).map(|_| ())
     }
 
+    /// Sends the request and does not wait for its answer; its xid.
+    pub fn send_request(&mut self, request: &Request) -> i32 {
+        self.xid += 1;
+        let (xid, op) = (self.xid, request.op());
+        self.send(|out| {
+            RequestHeader { xid, op }.write(out);
+            request.write(out);
+        });
+        xid
+    }
+
     /// Sends `n` reads in one write; their xids.
     pub fn send_gets(&mut self, path: &str, n: i32) -> Vec<i32> {
         let mut bytes = Vec::new();
