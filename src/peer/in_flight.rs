@@ -9,7 +9,7 @@
 use super::Database;
 use crate::records::{Acl, DIGEST_VERSION, ErrorCode, Owner, SessionId, StatPersisted, TxnDigest, Zxid};
 use crate::tree::DataTree;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Lines about quotas that are kept until the leader takes them.
@@ -21,6 +21,9 @@ const EXCEEDED_MAX: usize = 8;
 pub struct InFlight {
     /// The newest record of each path that has one; the root's path is `""`. Only ever looked up.
     newest: HashMap<Arc<str>, ChangeRecord>,
+    /// The paths whose newest record is an ephemeral of the session. Its end asks for these alone: with a look at
+    /// everything in flight, many sessions that end together would cost the square of their number.
+    owned: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
     /// Each record made, oldest first, so that they can be retired.
     made: VecDeque<(Zxid, Arc<str>)>,
     /// What the records of the request at hand replaced, so that they can be taken back.
@@ -36,6 +39,16 @@ struct ChangeRecord {
     zxid: Zxid,
     /// `None`: deleted.
     node: Option<FutureNode>,
+}
+
+impl ChangeRecord {
+    /// The session whose ephemeral this is.
+    fn session(&self) -> Option<SessionId> {
+        match self.node.as_ref()?.owner() {
+            Owner::Ephemeral(session) => Some(session),
+            _ => None,
+        }
+    }
 }
 
 /// A node as it will be.
@@ -91,6 +104,7 @@ impl InFlight {
     pub fn new(db: &Database) -> InFlight {
         InFlight {
             newest: HashMap::new(),
+            owned: BTreeMap::new(),
             made: VecDeque::new(),
             undo: Vec::new(),
             digest: db.tree().digest(),
@@ -127,7 +141,7 @@ impl InFlight {
         {
             let Some((zxid, path)) = self.made.pop_front() else { return };
             if self.newest.get(&path).is_some_and(|record| record.zxid == zxid) {
-                self.newest.remove(&path);
+                self.replace(path, None);
             }
         }
     }
@@ -200,7 +214,7 @@ impl InFlight {
             Some((path, _)) => path.clone(),
             None => Arc::from(path),
         };
-        let former = self.newest.insert(path.clone(), record);
+        let former = self.replace(path.clone(), Some(record));
         // A second change by the same zxid is retired with the first.
         if former.as_ref().is_none_or(|former| former.zxid != zxid) {
             self.made.push_back((zxid, path.clone()));
@@ -208,13 +222,36 @@ impl InFlight {
         self.undo.push((path, former));
     }
 
+    /// Makes `record` the newest of `path`, or leaves it none; the former one.
+    fn replace(&mut self, path: Arc<str>, record: Option<ChangeRecord>) -> Option<ChangeRecord> {
+        let owner = record.as_ref().and_then(ChangeRecord::session);
+        let former = match record {
+            Some(record) => self.newest.insert(path.clone(), record),
+            None => self.newest.remove(&path),
+        };
+        let former_owner = former.as_ref().and_then(ChangeRecord::session);
+        if owner == former_owner {
+            return former;
+        }
+        if let Some(session) = former_owner
+            && let Some(paths) = self.owned.get_mut(&session)
+        {
+            paths.remove(&path);
+            if paths.is_empty() {
+                self.owned.remove(&session);
+            }
+        }
+        if let Some(session) = owner {
+            self.owned.entry(session).or_default().insert(path);
+        }
+        former
+    }
+
     /// The ephemerals that `session` will own, sorted.
     pub(super) fn ephemerals(&self, tree: &DataTree, session: SessionId) -> BTreeSet<String> {
-        let owned =
-            |record: &ChangeRecord| record.node.as_ref().is_some_and(|node| node.owner() == Owner::Ephemeral(session));
-        let committed = tree.ephemerals(session).filter(|path| self.newest.get(path.as_str()).is_none_or(owned));
-        let in_flight = self.made.iter().filter(|(_, path)| self.newest.get(path).is_some_and(owned));
-        committed.chain(in_flight.map(|(_, path)| path.to_string())).collect()
+        let is_owned = |path: &String| self.newest.get(path.as_str()).is_none_or(|now| now.session() == Some(session));
+        let in_flight = self.owned.get(&session).into_iter().flatten();
+        tree.ephemerals(session).filter(is_owned).chain(in_flight.map(|path| path.to_string())).collect()
     }
 
     /// A request begins: what came before it is not taken back any more.
@@ -231,10 +268,7 @@ impl InFlight {
         while self.undo.len() > mark.undo
             && let Some((path, former)) = self.undo.pop()
         {
-            match former {
-                Some(record) => self.newest.insert(path, record),
-                None => self.newest.remove(&path),
-            };
+            self.replace(path, former);
         }
         self.made.truncate(mark.made);
         self.digest = mark.digest;
@@ -280,6 +314,58 @@ fn node_digest(path_data_crc: u32, stat: &StatPersisted) -> u32 {
 mod tests {
     use super::*;
     use crate::tree::digest;
+
+    /// Whatever is made, taken back and retired: the paths of each session are those that its records say.
+    #[test]
+    fn the_paths_of_each_session_are_those_of_its_records() {
+        let tree = DataTree::new();
+        let db = Database::new(super::super::io::Loaded {
+            tree: DataTree::new(),
+            sessions: BTreeMap::new(),
+            last_zxid: Zxid::ZERO,
+            recent: Vec::new(),
+        });
+        let mut flight = InFlight::new(&db);
+        let mut random = 1_u64;
+        let mut below = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        let (mut rolled_back, mut most) = (0, 0);
+        for zxid in (1..3000).map(Zxid) {
+            let mark = flight.begin(&tree);
+            for _ in 0..below(4) {
+                let path = format!("/{}", below(20));
+                let session = SessionId(1 + below(3) as i64);
+                let owner = if below(4) == 0 { Owner::Persistent } else { Owner::Ephemeral(session) };
+                match flight.node(&tree, &path) {
+                    Some(node) if below(2) == 0 => flight.remove(zxid, &path, &node),
+                    _ => {
+                        let node = FutureNode::created(zxid, 1, owner, Arc::from([]));
+                        flight.put(&tree, zxid, &path, node, Data::New(None));
+                    }
+                }
+            }
+            if below(4) == 0 {
+                flight.roll_back(mark);
+                rolled_back += 1;
+            }
+            if below(3) == 0 {
+                flight.retire(Zxid(zxid.0 - below(10) as i64));
+            }
+            let mut owned: BTreeMap<SessionId, BTreeSet<Arc<str>>> = BTreeMap::new();
+            for (path, record) in &flight.newest {
+                if let Some(session) = record.session() {
+                    owned.entry(session).or_default().insert(path.clone());
+                }
+            }
+            assert_eq!(flight.owned, owned, "after {zxid}");
+            most = most.max(owned.len());
+        }
+        assert!(rolled_back > 100 && most == 3);
+        flight.retire(Zxid(3000));
+        assert!(flight.owned.is_empty() && flight.newest.is_empty());
+    }
 
     #[test]
     fn digests_from_a_kept_crc_are_those_of_the_tree() {

@@ -1,11 +1,13 @@
-//! A standalone server in virtual time: what is reaped and when, and what quotas have to say.
+//! A standalone server in virtual time: what is reaped and when, what quotas have to say, and how many sessions end.
 
 use super::io::{ClientRequest, ConnId, DiskOp, Effects, Input, Loaded, Note, Now};
+use super::sessions::EXPIRED_PER_STEP_MAX;
 use super::settings::{NodeSettings, Settings};
 use super::test_host::{create, create_body, create_with};
 use super::{Boot, Database, PeerConfig, QuorumPeer, ReaperConfig, SessionRules};
 use crate::records::{
-    CreateRequest, CreateTtlRequest, Epoch, ForwardedBody, Id, PathVersion, Request, SessionId, SetDataRequest, Zxid,
+    CreateRequest, CreateSessionRequest, CreateTtlRequest, Epoch, ForwardedBody, Id, PathVersion, Request, SessionId,
+    SetDataRequest, Zxid,
 };
 use crate::tree::DataTree;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,9 +83,13 @@ impl Standalone {
     }
 
     fn ask(&mut self, body: Request) {
+        self.ask_as(SESSION, body);
+    }
+
+    fn ask_as(&mut self, session: SessionId, body: Request) {
         let auth: Arc<[Id]> = Arc::from([Id::new("ip", "127.0.0.1")]);
         let body = ForwardedBody::Request(body);
-        self.step(Input::Requests(vec![ClientRequest { conn: ConnId(1), session: SESSION, xid: 1, body, auth }]));
+        self.step(Input::Requests(vec![ClientRequest { conn: ConnId(1), session, xid: 1, body, auth }]));
     }
 
     fn run_until(&mut self, ms: u64) {
@@ -250,4 +256,27 @@ fn a_soft_limit_is_told_and_a_hard_one_refuses_only_if_quotas_are_enforced() {
         let hard = "Quota exceeded: /a [current bytes=4, hardByteLimit=3]; 2 such lines were left out before it";
         assert_eq!(told == hard, enforce_quota, "{told}");
     }
+}
+
+/// All of them at once would keep everything else waiting; ZooKeeper's leader ends them on a thread of its own.
+#[test]
+fn sessions_that_end_together_end_in_parts() {
+    let mut server = Standalone::new(ReaperConfig::default(), NodeSettings::default());
+    let many = 2 * EXPIRED_PER_STEP_MAX + 1;
+    for session in (2..).map(SessionId).take(many) {
+        server.ask_as(session, Request::CreateSession(CreateSessionRequest { timeout_ms: 4000 }));
+        server.ask_as(session, create(&format!("/{session}"), 1));
+    }
+    server.run_until(4999);
+    assert_eq!(server.db.tree().ephemeral_count(), many);
+    server.micros = 5_000_000;
+    let mut parts = Vec::new();
+    while server.peer.next_wakeup().is_some_and(|at| at <= server.micros) {
+        server.notes.clear();
+        server.step(Input::Wakeup);
+        parts.push(server.notes.iter().filter(|note| matches!(note, Note::SessionExpired { .. })).count());
+    }
+    parts.retain(|part| *part > 0);
+    assert_eq!(parts, [EXPIRED_PER_STEP_MAX, EXPIRED_PER_STEP_MAX, 1]);
+    assert_eq!(server.db.tree().ephemeral_count(), 0);
 }

@@ -6,6 +6,10 @@
 use crate::records::{ErrorCode, ServerId, SessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// How many sessions one step ends; the next one goes on. All clients of an ensemble may end in one bucket, a full timeout
+/// after a change of leader: in a single step their ends would keep PINGs and commits waiting.
+pub const EXPIRED_PER_STEP_MAX: usize = 500;
+
 #[derive(Clone, Copy, Debug)]
 struct Tracked {
     timeout_ms: i32,
@@ -144,10 +148,13 @@ impl SessionTracker {
         self.by_expiry.first().map(|(at, _)| *at)
     }
 
-    /// Takes the sessions whose time is over, with their timeouts, and marks them as closing.
+    /// Takes sessions whose time is over, with their timeouts, and marks them as closing: at most
+    /// [`EXPIRED_PER_STEP_MAX`], and then [`next_expiry`](Self::next_expiry) is due already.
     pub fn expire(&mut self, now: u64) -> Vec<(SessionId, i32)> {
         let mut expired = Vec::new();
-        while let Some((at, session)) = self.by_expiry.first().copied().filter(|(at, _)| *at <= now) {
+        while expired.len() < EXPIRED_PER_STEP_MAX
+            && let Some((at, session)) = self.by_expiry.first().copied().filter(|(at, _)| *at <= now)
+        {
             self.by_expiry.remove(&(at, session));
             if let Some(tracked) = self.sessions.get_mut(&session) {
                 tracked.closing = true;
