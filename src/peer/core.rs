@@ -104,8 +104,10 @@ impl Core {
         let verifier = QuorumVerifier::majority_of(voters);
         // A standalone server has no others that would have to know a session.
         let rules = if config.my_id.is_none() { SessionRules::default() } else { config.sessions };
+        // A write that waits longer than that costs its server the role.
+        let ends_kept = 2 * u64::from(config.tick_ms.max(1)) * 1000 * u64::from(config.sync_limit.max(1));
         let mut core = Core {
-            locals: LocalSessions::new(rules, config.tick_ms),
+            locals: LocalSessions::new(rules, config.tick_ms, ends_kept),
             election: Election::new(my_id, verifier.clone(), config.config_text.clone()),
             verifier,
             generation: Generation(0),

@@ -23,6 +23,8 @@ const OWNER: Option<ServerId> = None;
 pub struct LocalSessions {
     rules: SessionRules,
     tick_ms: u32,
+    /// How long the end of a session is remembered, in microseconds: for as long as requests of it can be under way.
+    ends_kept: u64,
     tracker: SessionTracker,
     /// When connections are next asked who was heard, in microseconds.
     next_sweep: u64,
@@ -30,8 +32,9 @@ pub struct LocalSessions {
 }
 
 impl LocalSessions {
-    pub fn new(rules: SessionRules, tick_ms: u32) -> LocalSessions {
-        LocalSessions { rules, tick_ms, tracker: SessionTracker::new(tick_ms), next_sweep: 0, last_sweep: 0 }
+    /// `ends_kept`: how long a connection may wait for what it asked before its session ended, in microseconds.
+    pub fn new(rules: SessionRules, tick_ms: u32, ends_kept: u64) -> LocalSessions {
+        LocalSessions { rules, tick_ms, ends_kept, tracker: SessionTracker::new(tick_ms), next_sweep: 0, last_sweep: 0 }
     }
 
     /// Whether new sessions of a server that has a quorum are local.
@@ -81,21 +84,25 @@ impl LocalSessions {
         }
         for (session, timeout_ms) in self.tracker.expire(now.micros) {
             out.notes.push(Note::SessionExpired { session, timeout_ms });
-            self.end(session, None, out);
+            self.end(now, session, None, out);
         }
     }
 
     /// What is left for the leader of `requests`: the end of a local session is told at once, and before its first
-    /// ephemeral comes the createSession that makes it one of the ensemble.
-    pub fn admit(&mut self, requests: Vec<ClientRequest>, out: &mut Effects) -> Vec<ClientRequest> {
-        if self.tracker.is_empty() {
+    /// ephemeral comes the createSession that makes it one of the ensemble. Nothing is left of what comes behind the
+    /// end: the leader does not know the session and would do it, and its connection answers nothing more.
+    pub fn admit(&mut self, now: Now, requests: Vec<ClientRequest>, out: &mut Effects) -> Vec<ClientRequest> {
+        if self.tracker.is_blank() {
             return requests;
         }
         let mut left = Vec::with_capacity(requests.len());
         for request in requests {
+            if self.tracker.has_ended(request.session) {
+                continue;
+            }
             if self.lives(request.session) {
                 if matches!(request.body, ForwardedBody::Request(Request::CloseSession)) {
-                    self.end(request.session, Some(&request), out);
+                    self.end(now, request.session, Some(&request), out);
                     continue;
                 }
                 if self.rules.upgrade && makes_ephemerals(&request.body) {
@@ -115,8 +122,9 @@ impl LocalSessions {
         Some(ClientRequest { conn, session, xid: 0, body, auth: Arc::from([]) })
     }
 
-    fn end(&mut self, session: SessionId, request: Option<&ClientRequest>, out: &mut Effects) {
+    fn end(&mut self, now: Now, session: SessionId, request: Option<&ClientRequest>, out: &mut Effects) {
         self.tracker.forget(session);
+        self.tracker.remember_end(now.micros, session, now.micros + self.ends_kept);
         let asked = request.map(|request| (request.conn, request.xid));
         out.db.push(DbOp::EndLocalSession { session, asked });
     }

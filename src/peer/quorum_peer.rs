@@ -225,7 +225,7 @@ impl QuorumPeer {
                 None
             }
             Input::Requests(requests) => {
-                let requests = self.core.locals.admit(requests, out);
+                let requests = self.core.locals.admit(now, requests, out);
                 (!requests.is_empty()).then_some(Input::Requests(requests))
             }
             Input::SnapshotSaved { install, .. } => {

@@ -49,6 +49,11 @@ impl SessionTracker {
         self.sessions.is_empty()
     }
 
+    /// Whether it knows of no session, not even of one that has ended.
+    pub fn is_blank(&self) -> bool {
+        self.is_empty() && self.ended.is_empty()
+    }
+
     /// Time is cut into buckets of a tick: a session dies between its timeout and a tick more after its last touch.
     fn expiry(&self, now: u64, timeout_ms: i32) -> u64 {
         let deadline = now + timeout_ms.max(0) as u64 * 1000;
@@ -128,6 +133,11 @@ impl SessionTracker {
         if self.ended.insert(session) {
             self.ended_until.push_back((until, session));
         }
+    }
+
+    /// Whether the end of the session is remembered.
+    pub fn has_ended(&self, session: SessionId) -> bool {
+        self.ended.contains(&session)
     }
 
     /// Whether nothing is known of the session, not even that it has ended.
