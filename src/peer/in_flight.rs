@@ -56,6 +56,8 @@ impl ChangeRecord {
 pub(super) struct FutureNode {
     pub stat: StatPersisted,
     pub child_count: i32,
+    /// Of its data, in bytes.
+    pub data_len: usize,
     pub acl: Arc<[Acl]>,
     /// CRC of path and data; `None` while nobody needed it.
     crc: Option<u32>,
@@ -80,11 +82,12 @@ impl FutureNode {
             ephemeral_owner: owner.stored(),
             pzxid: zxid,
         };
-        FutureNode { stat, child_count: 0, acl, crc: None, digest: 0 }
+        FutureNode { stat, child_count: 0, data_len: 0, acl, crc: None, digest: 0 }
     }
 }
 
 /// Whose data a changed node has.
+#[derive(Clone, Copy)]
 pub(super) enum Data<'a> {
     /// The same as before.
     Same,
@@ -113,8 +116,8 @@ impl InFlight {
         }
     }
 
-    /// Judges a change by the quota of its path. Asked of the committed tree, as ZooKeeper does: what is in flight does
-    /// not count. A limit that is passed is worth a line in the log, a hard one refuses.
+    /// Judges a change by the quota of its path. What is used already is asked of the committed tree, as ZooKeeper does:
+    /// what is in flight does not count there, only in the difference. A limit that is passed is worth a line in the log, a hard one refuses.
     pub(super) fn check_quota(
         &mut self,
         tree: &DataTree,
@@ -169,6 +172,7 @@ impl InFlight {
         tree.get(path).map(|node| FutureNode {
             stat: node.persisted(),
             child_count: node.child_count(),
+            data_len: node.data().map_or(0, <[u8]>::len),
             acl: node.acl().clone(),
             crc: None,
             digest: node.digest(),
@@ -185,6 +189,9 @@ impl InFlight {
     /// Records that `zxid` makes `path` this `node` (with its old digest still in it); `data` is what it will hold.
     pub(super) fn put(&mut self, tree: &DataTree, zxid: Zxid, path: &str, mut node: FutureNode, data: Data<'_>) {
         let path = key(path);
+        if let Data::New(data) = data {
+            node.data_len = data.map_or(0, <[u8]>::len);
+        }
         let crc = match (data, node.crc) {
             (Data::New(data), _) => path_data_crc(path, data),
             (Data::Same, Some(crc)) => crc,

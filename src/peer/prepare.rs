@@ -247,9 +247,8 @@ impl Step<'_> {
         let path = full_path(body.path.as_deref())?;
         let mut node = self.existing(path)?;
         self.check_acl(&node, perms::WRITE)?;
-        let len = |data: Option<&[u8]>| data.map_or(0, |data| data.len() as i64);
-        let before = len(self.tree.get(path).and_then(|node| node.data()));
-        self.check_quota(path, 0, len(body.data.as_deref()) - before)?;
+        let len = body.data.as_ref().map_or(0, Vec::len);
+        self.check_quota(path, 0, len as i64 - node.data_len as i64)?;
         let version = next_version(check_version(body.version, node.stat.version)?);
         node.stat.version = version;
         node.stat.mzxid = self.zxid;

@@ -2,13 +2,14 @@
 //! (`tests/client_replay`); here is what those cannot show, because there nothing is ever in flight.
 
 use super::io::Proposal;
+use super::settings::{NodeSettings, Settings};
 use super::test_host::{TestHost, create, create_body, create_with, set};
 use crate::jute::Record;
 use crate::records::{
     CreateTtlRequest, Id, MultiOp, MultiRequest, PathOnly, PathVersion, ReconfigRequest, Request, RequestAcl,
     SessionId, SetAclRequest, SetDataRequest, TxnBody, op,
 };
-use crate::sync::read;
+use crate::sync::{read, write};
 
 fn delete(path: &str, version: i32) -> Request {
     Request::Delete(PathVersion { path: Some(path.into()), version })
@@ -143,6 +144,45 @@ fn closing_a_session_lists_its_ephemerals_of_the_tree_and_in_flight() {
     all.push(propose(&host, create("/new", 0)));
     assert_eq!(error_of(&all[4]), None, "the path is free again");
     host.commit(all);
+}
+
+/// What is used is asked of the tree, but a setData replaces what is in flight: so in ZooKeeper's `checkQuota`.
+#[test]
+fn a_quota_takes_the_difference_from_the_data_in_flight() {
+    let host = TestHost::new();
+    for (path, data) in [
+        ("/q", ""),
+        ("/q/old", "1234567890"),
+        ("/zookeeper/quota/q", ""),
+        ("/zookeeper/quota/q/zookeeper_limits", "count=-1,bytes=-1=;byteHardLimit=21"),
+        ("/zookeeper/quota/q/zookeeper_stats", ""),
+    ] {
+        host.order(create_with(path, data.as_bytes(), 0)).unwrap();
+    }
+    let nodes = NodeSettings { enforce_quota: true, ..NodeSettings::default() };
+    write(&host.db).set_settings(Settings { nodes, ..Settings::default() });
+    let set_to = |path: &str, len| propose(&host, set(path, &vec![7; len]));
+    let all = vec![
+        propose(&host, create_with("/q/new", &[7; 10], 0)),
+        set_to("/q/new", 12),
+        set_to("/q/new", 24),
+        set_to("/q/old", 1),
+        set_to("/q/old", 13),
+        set_to("/q/old", 12),
+        propose(
+            &host,
+            Request::SetAcl(SetAclRequest {
+                path: Some("/q/new".into()),
+                acl: create_body("", b"", 0).acl,
+                version: -1,
+            }),
+        ),
+        set_to("/q/new", 23),
+        set_to("/q/new", 35),
+    ];
+    let errors: Vec<_> = all.iter().map(error_of).collect();
+    let too_much = Some(-125);
+    assert_eq!(errors, [None, None, too_much, None, too_much, None, None, None, too_much]);
 }
 
 #[test]
