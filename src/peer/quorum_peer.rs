@@ -98,6 +98,8 @@ pub struct QuorumPeer {
     early: Vec<EarlyLink>,
     pause: u64,
     next_session: i64,
+    /// The first id that this role may have given out.
+    first_session: i64,
 }
 
 impl QuorumPeer {
@@ -108,6 +110,7 @@ impl QuorumPeer {
             early: Vec::new(),
             pause: PAUSE_MIN_MICROS,
             next_session: 0,
+            first_session: 0,
         }
     }
 
@@ -407,6 +410,7 @@ impl QuorumPeer {
         if self.next_session == i64::MIN {
             self.next_session += 1; // That one marks containers.
         }
+        self.first_session = self.next_session;
     }
 
     /// Step 1 of a session: a new one becomes a createSession or is this server's alone, a known one is renewed by who
@@ -428,7 +432,7 @@ impl QuorumPeer {
             };
         }
         let is_local = self.core.locals.lives(session);
-        if is_read_only && !is_local && !self.has_ended(session, db) {
+        if is_read_only && !is_local && !self.has_ended(session) {
             return out.db.push(DbOp::CloseConn { conn });
         }
         // Before the password is looked at, as ZooKeeper does: a former connection of the session here is closed.
@@ -451,10 +455,11 @@ impl QuorumPeer {
         }
     }
 
-    /// Whether a server without a quorum can know that a session which is not its own has ended: another server's may
-    /// be younger than what is here. One that this server made is not in its tables any more for one reason only.
-    fn has_ended(&self, session: SessionId, db: &Database) -> bool {
-        !db.sessions().contains_key(&session) && session.server_byte() == self.core.my_id().0 as u8
+    /// Whether a server without a quorum can know that a session which is not (any more) its own has ended: only of
+    /// those that it has made since it serves without one. All others may live: another server's may be younger than
+    /// what is here, and one of an earlier life may have been committed, and answered, before our own disk had it.
+    fn has_ended(&self, session: SessionId) -> bool {
+        (self.first_session..self.next_session).contains(&session.0)
     }
 
     /// An id that no session has.
