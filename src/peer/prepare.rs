@@ -23,6 +23,7 @@ use crate::records::{
 };
 use crate::tree::DataTree;
 use crate::tree::acl::{self, AclRules};
+use std::borrow::Cow;
 
 /// A request at the leader.
 #[derive(Clone, Copy, Debug)]
@@ -369,16 +370,20 @@ impl Step<'_> {
         if request.current_config != -1 && request.current_config != self.config_version() {
             return ErrorCode::BadVersion;
         }
-        if !reconfig::is_well_formed(request) {
+        if !reconfig::is_well_formed(request) || !reconfig::keeps_voters(request, &self.config()) {
             return ErrorCode::BadArguments;
         }
         check_acl().err().unwrap_or(ErrorCode::Unimplemented)
     }
 
+    /// The text of the ensemble's list.
+    fn config(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.tree.get(CONFIG_PATH).and_then(|node| node.data()).unwrap_or_default())
+    }
+
     /// Of the ensemble's list: the last line of the config node, in hexadecimal; 0 before there is one.
     fn config_version(&self) -> i64 {
-        let data = self.tree.get(CONFIG_PATH).and_then(|node| node.data()).unwrap_or_default();
-        let text = String::from_utf8_lossy(data);
+        let text = self.config();
         let version = text.lines().last().and_then(|line| line.strip_prefix("version="));
         version.and_then(|hex| i64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
     }

@@ -1,8 +1,9 @@
-//! What a reconfig asks for, as text: whether it can be read. The change itself is not made yet.
+//! What a reconfig asks for, as text: whether it can be read, and who would vote. The change itself is not made yet.
 //!
 //! ZooKeeper: `PrepRequestProcessor`, the case of reconfig; `QuorumPeer.QuorumServer`.
 
 use crate::records::ReconfigRequest;
+use std::collections::BTreeMap;
 
 /// Whether the lists of members have the form that they must have; an empty element counts as nothing.
 pub(super) fn is_well_formed(request: &ReconfigRequest) -> bool {
@@ -15,6 +16,43 @@ pub(super) fn is_well_formed(request: &ReconfigRequest) -> bool {
         list.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|item| !item.is_empty()).all(is_item)
     };
     items(&request.leaving, is_server_id) && items(&request.joining, |item| is_member(item, true))
+}
+
+/// Whether enough members would vote of those in `config`, the text of `/zookeeper/config`, after a well-formed request:
+/// two, or one where one is enough today (`standaloneEnabled=false`). Without members nothing is known, and all is well.
+pub(super) fn keeps_voters(request: &ReconfigRequest, config: &str) -> bool {
+    let today = members(config);
+    if today.is_empty() {
+        return true;
+    }
+    let voters = |members: &BTreeMap<i64, bool>| members.values().filter(|votes| **votes).count();
+    let mut then = today.clone();
+    if let Some(whole) = &request.new_members {
+        then = members(whole);
+    } else {
+        for id in request.leaving.iter().flat_map(|list| list.split(',')) {
+            if let Ok(id) = id.trim().parse() {
+                then.remove(&id);
+            }
+        }
+        then.extend(request.joining.iter().flat_map(|list| members(list)));
+    }
+    voters(&then) >= voters(&today).clamp(1, 2)
+}
+
+/// The members in a text, and whether each votes.
+fn members(text: &str) -> BTreeMap<i64, bool> {
+    let member = |line: &str| {
+        let (id, addresses) = line.trim().strip_prefix("server.")?.split_once('=')?;
+        let servers = addresses.split(';').next()?;
+        let observes = |server: &str| server.rsplit(':').next().is_some_and(is_observer);
+        Some((id.trim().parse().ok()?, !servers.split('|').any(observes)))
+    };
+    text.split([',', '\n']).filter_map(member).collect()
+}
+
+fn is_observer(role: &str) -> bool {
+    role.trim().eq_ignore_ascii_case("observer")
 }
 
 fn is_server_id(text: &str) -> bool {
@@ -108,6 +146,33 @@ mod tests {
     fn who_leaves_is_a_number() {
         assert!(is_well_formed(&request("", "4, 5,", None)));
         assert!(!is_well_formed(&request("", "4,server.5", None)));
+    }
+
+    /// ZooKeeper: "new configuration must include at least 2 followers".
+    #[test]
+    fn two_must_vote_or_as_few_as_today() {
+        let config = "server.1=a:1:2:participant;3\nserver.2=b:1:2:participant;3\nserver.3=c:1:2:participant;3\n\
+                      server.4=d:1:2:observer;3\nversion=0";
+        let one = "server.1=a:1:2:participant;3\nserver.4=d:1:2:observer;3\nversion=0";
+        for (config, joining, leaving, new_members, want) in [
+            (config, "", "", None, true),
+            (config, "", "3", None, true),
+            (config, "", "2, 3", None, false),
+            (config, "server.5=e:1:2;3", "2,3", None, true),
+            (config, "server.5=e:1:2:OBSERVER;3", "2,3", None, false),
+            (config, "server.3=c:1:2:observer;3", "2", None, false),
+            (config, "server.3=c:1:2|cc:1:2:observer;3", "2", None, false),
+            (config, "server.2=b:1:2;3", "2,3", None, true),
+            (config, "", "", Some("server.1=a:1:2;3"), false),
+            (config, "", "", Some("server.1=a:1:2;3,server.2=b:1:2;3"), true),
+            (one, "", "4", None, true),
+            (one, "", "1", None, false),
+            ("", "", "1", None, true),
+        ] {
+            let asked = request(joining, leaving, new_members);
+            assert!(is_well_formed(&asked), "{asked:?}");
+            assert_eq!(keeps_voters(&asked, config), want, "{asked:?} of {config}");
+        }
     }
 
     #[test]

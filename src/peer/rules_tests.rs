@@ -279,6 +279,17 @@ fn a_reconfig_is_refused_as_it_would_be_anyway() {
             ("the list is super's", Ok(()), reconfig(), -102),
         ],
     );
+    let text = "server.1=a:1:2:participant;3\nserver.2=b:1:2:participant;3\nversion=0".to_owned();
+    host.perform([DbOp::SetConfig { text, version: 0, wall_ms: 1 }]);
+    let leaving = Some("2".to_owned());
+    let alone = ReconfigRequest { joining: None, leaving, new_members: None, current_config: -1 };
+    assert_codes(
+        &host,
+        vec![
+            ("the number of voters comes before the ACL", Ok(()), Request::Reconfig(alone), -8),
+            ("the list is still super's", Ok(()), reconfig(), -102),
+        ],
+    );
     let as_super = prepared(&host, reconfig(), Ok(()), &[Id::new("super", "")]);
     assert_eq!(code(&as_super), -6, "and it cannot be changed yet");
 }
