@@ -113,7 +113,7 @@ impl AclRules {
 const OWN_BYTES_MAX: usize = 1 << 20;
 
 /// The list to store for the list of a create or setACL: duplicates dropped, `auth` replaced by the client's own
-/// `ids`; else `InvalidAcl`.
+/// `ids`; else `InvalidAcl`, or `BadArguments` for what stands for too much.
 pub fn fix_up(rules: &AclRules, acl: Option<&[RequestAcl]>, ids: &[Id]) -> Result<Vec<Acl>, ErrorCode> {
     let Some(acl) = acl.filter(|acl| !acl.is_empty()) else {
         return Err(ErrorCode::InvalidAcl);
@@ -128,7 +128,7 @@ pub fn fix_up(rules: &AclRules, acl: Option<&[RequestAcl]>, ids: &[Id]) -> Resul
         }
         match (scheme.as_deref(), id.as_deref()) {
             (Some("auth"), _) => {
-                own_bytes_left = own_bytes_left.checked_sub(own_bytes).ok_or(ErrorCode::InvalidAcl)?;
+                own_bytes_left = own_bytes_left.checked_sub(own_bytes).ok_or(ErrorCode::BadArguments)?;
                 let own = ids.iter().filter(|id| rules.is_authenticated(&id.scheme));
                 let before = fixed.len();
                 fixed.extend(own.map(|id| Acl { perms, id: id.clone() }));
@@ -305,7 +305,7 @@ mod tests {
         let list =
             |n| -> Vec<_> { (0..n).map(|perms| RequestAcl { perms, scheme: Some("auth".into()), id: None }).collect() };
         assert_eq!(fix_up(&AclRules::default(), Some(&list(5)), &ids).map(|list| list.len()), Ok(1000));
-        assert_eq!(fix_up(&AclRules::default(), Some(&list(60_000)), &ids), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix_up(&AclRules::default(), Some(&list(60_000)), &ids), Err(ErrorCode::BadArguments));
     }
 
     #[test]
