@@ -117,7 +117,8 @@ impl InFlight {
     }
 
     /// Judges a change by the quota of its path. What is used already is asked of the committed tree, as ZooKeeper does:
-    /// what is in flight does not count there, only in the difference. A limit that is passed is worth a line in the log, a hard one refuses.
+    /// what is in flight does not count there, only in the difference. A limit that is passed is worth a line in the log,
+    /// a hard one refuses.
     pub(super) fn check_quota(
         &mut self,
         tree: &DataTree,
