@@ -63,12 +63,13 @@ fn workers_stand_still_too_while_their_server_is_paused() {
     let config = EnsembleConfig { servers: 1, workers: 2, ..EnsembleConfig::default() };
     let ensemble = Ensemble::start(config).unwrap();
     let id = ensemble.wait_for_leader(PATIENCE).unwrap();
-    for _ in 0..3 {
+    // So often that some thread still stands from the last pause when the next one comes.
+    for _ in 0..500 {
         ensemble.pause(id).unwrap();
         assert_eq!(ensemble.leader(), None);
         ensemble.resume(id).unwrap();
-        assert_eq!(ensemble.leader(), Some(id));
     }
+    assert_eq!(ensemble.leader(), Some(id));
 }
 
 #[test]

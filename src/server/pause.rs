@@ -49,12 +49,16 @@ impl Pause {
             state = self.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
         state.held -= counted;
+        self.changed.notify_all();
     }
 
     /// Asks the threads to stand still, wakes them by `wake`, and waits until `threads` do; false: not within `limit`.
     pub fn pause(&self, threads: usize, limit: Duration, wake: impl FnOnce()) -> bool {
         {
-            let state = self.lock();
+            // Those that still stand from the last time go on first: one that is to wake others would not do so again.
+            let is_going_on = |state: &mut State| state.held > 0 && !state.is_over && !self.is_paused();
+            let state = self.changed.wait_while(self.lock(), is_going_on);
+            let state = state.unwrap_or_else(|poisoned| poisoned.into_inner());
             if state.is_over {
                 return true;
             }
