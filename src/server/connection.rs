@@ -16,7 +16,7 @@ use super::tls::TlsSession;
 use super::words;
 use crate::jute::Record;
 use crate::peer::io::Input;
-use crate::peer::{AuthNote, ConnEnd, NONCE_BYTES, Outbox, Rest, TURN_FRAMES_MAX, Taken};
+use crate::peer::{AuthNote, ConnEnd, NONCE_BYTES, Outbox, Rest, Taken};
 use crate::records::{ConnectRequest, op};
 use crate::sync;
 use std::io;
@@ -188,9 +188,11 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, speaks: 
             is_first: true,
             room,
             waiting_micros: None,
+            has_backlog: false,
             word: None,
         };
         task.run().await;
+        task.set_backlog(false);
         shared.limits.count_freed(CONNECTION_BYTES + task.input.capacity() + conn.forget_unsent(&shared));
         // Not after a panic of the core: then the lock is poisoned, and nobody is left to be told.
         if let Ok(db) = shared.db.read() {
@@ -413,6 +415,8 @@ struct Task<'a> {
     room: usize,
     /// Since when the first of the frames in `input` wait because of `requestThrottleLimit`.
     waiting_micros: Option<u64>,
+    /// Counted among the connections that have more than a turn takes.
+    has_backlog: bool,
     /// What is still to be said, by another thread: then the connection ends.
     word: Option<tokio::task::JoinHandle<String>>,
 }
@@ -579,15 +583,19 @@ impl Task<'_> {
     fn take_frames(&mut self) -> Result<Taken, End> {
         let mut frames = Vec::new();
         let mut rest = &self.input[..];
-        // One more than are taken, so that the turn is seen to be over.
-        while frames.len() <= TURN_FRAMES_MAX
-            && let Some((frame, behind)) = self.split(rest)?
-        {
+        let mut is_more = false;
+        let turn_frames = self.shared.limits.turn_frames();
+        while let Some((frame, behind)) = self.split(rest)? {
+            if frames.len() == turn_frames {
+                is_more = true;
+                break;
+            }
             frames.push(frame);
             rest = behind;
         }
         if frames.is_empty() && !self.conn.outbox.has_due() {
             self.conn.is_paused.store(false, Ordering::Relaxed);
+            self.set_backlog(false);
             return Ok(Taken { frames: 0, rest: Rest::Nothing });
         }
         // Set before the frames are offered: who makes room for them afterwards sees it and wakes this task.
@@ -598,7 +606,7 @@ impl Task<'_> {
         let now = self.shared.now();
         let waited_micros = self.waiting_micros.map_or(0, |since| now.micros.saturating_sub(since));
         let mut forward = Vec::new();
-        let taken = {
+        let mut taken = {
             let db = sync::read(&self.shared.db);
             let taken = db.offer(&self.conn.outbox, &frames, waited_micros, self.shared.now(), &mut forward);
             #[cfg(test)]
@@ -613,6 +621,9 @@ impl Task<'_> {
         if frames.iter().take(taken.frames).any(|frame| is_auth(frame)) {
             self.conn.say_auth(self.shared);
         }
+        if taken.rest == Rest::Nothing && is_more {
+            taken.rest = Rest::NextTurn;
+        }
         self.waiting_micros = match taken.rest {
             Rest::Nothing => None,
             Rest::Throttled => {
@@ -624,7 +635,15 @@ impl Task<'_> {
         self.conn.is_paused.store(taken.rest != Rest::Nothing, Ordering::SeqCst);
         let consumed: usize = frames.iter().take(taken.frames).map(|frame| 4 + frame.len()).sum();
         self.consume(consumed);
+        self.set_backlog(taken.rest == Rest::NextTurn);
         Ok(taken)
+    }
+
+    /// Counts this connection among those that have more than a turn takes, or not.
+    fn set_backlog(&mut self, has_one: bool) {
+        if std::mem::replace(&mut self.has_backlog, has_one) != has_one {
+            self.shared.limits.count_backlog(has_one);
+        }
     }
 
     /// Forgets the first bytes of the input. A connection that sends little keeps little.

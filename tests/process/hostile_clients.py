@@ -150,10 +150,10 @@ class Silent(Client):
 
 
 class Flooding(Client):
-    count, life_s = 10_000, 20.0
+    count, life_s = 10_000, 60.0
 
     def begin(self):
-        self.send(connect_request())
+        self.send(connect_request(30_000))
         self.later(self.rng.uniform(0, 5.0), self.ask)
 
     def ask(self):
@@ -263,7 +263,7 @@ async def _report(swarm):
 
 def be_good(address, seconds):
     """Reads and writes in turns; prints the latencies."""
-    latencies_ms = []
+    reads_ms, writes_ms = [], []
     with wire.Connection(address, wire.Session(10_000), 30.0) as link:
         path = link.create("/good-", b"", flags=1)
         print("ready", flush=True)
@@ -276,12 +276,18 @@ def be_good(address, seconds):
             link.set(path, data)
             written = time.monotonic()
             assert link.get(path)[0] == data
-            latencies_ms += [(written - begin) * 1e3, (time.monotonic() - written) * 1e3]
+            writes_ms.append((written - begin) * 1e3)
+            reads_ms.append((time.monotonic() - written) * 1e3)
             time.sleep(0.002)
         link.close_session()
-    latencies_ms.sort()
-    of = lambda share: round(latencies_ms[int(share * (len(latencies_ms) - 1))], 2)  # noqa: E731
-    print(json.dumps({"requests": len(latencies_ms), "p50": of(0.5), "p99": of(0.99), "max": of(1.0)}), flush=True)
+    figures = {"requests": len(reads_ms + writes_ms), **percentiles(reads_ms + writes_ms)}
+    print(json.dumps({**figures, "reads": percentiles(reads_ms), "writes": percentiles(writes_ms)}), flush=True)
+
+
+def percentiles(values):
+    values = sorted(values)
+    shares = (("p50", 0.5), ("p99", 0.99), ("longest", 1.0))
+    return {name: round(values[int(share * (len(values) - 1))], 1) for name, share in shares}
 
 
 def rss_mib(member):
@@ -327,11 +333,13 @@ def attack(member, seconds, connections, seed, say):
             process.wait()
 
 
-def run(seconds=60, connections=10_000, seed=1, say=print, workers=0):
-    """The whole run; returns the good client's figures, and the memory before, at its peak and after, in MiB."""
+def run(seconds=60, connections=10_000, seed=1, say=print, workers=0, session_ms=20_000):
+    """The whole run, with sessions of at most ``session_ms``; returns the good client's figures, and the memory before,
+    at its peak and after, in MiB.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    config = {"maxSessionTimeout": 4_000, "nio.sessionlessCnxnTimeout": 4_000, "workers": workers}
+    config = {"maxSessionTimeout": session_ms, "nio.sessionlessCnxnTimeout": 4_000, "workers": workers}
     try:
         with Ensemble(1, config=config) as servers:
             servers.start()
@@ -350,7 +358,9 @@ def run(seconds=60, connections=10_000, seed=1, say=print, workers=0):
                     f"{of['refused']} not opened, {of['sent'] >> 20} MiB sent, {of['received'] >> 20} MiB received"
                     + (f", {of['rounds']} times {GREED} requests" if of["rounds"] else "")
                 )
-            say("good client: {requests} requests, p50 {p50} ms, p99 {p99} ms, longest {max} ms".format(**good))
+            form = "p50 {p50} ms, p99 {p99} ms, longest {longest} ms"
+            say(f"good client: {good['requests']} requests, {form.format(**good)}")
+            say(f"its reads: {form.format(**good['reads'])}; its writes: {form.format(**good['writes'])}")
             after = settled_mib(member, before + 4)
             say(f"resident memory: {before:.0f} MiB before, {peak:.0f} at its peak, {after:.0f} after")
             say(f"log lines of the server: {member.log_text().count(chr(10))}")

@@ -14,7 +14,7 @@ LEFT_MAX_MIB = 8
 
 
 def test_hostile_clients_leave_neither_traces_in_memory_nor_the_good_client_without_answers():
-    good, (before, peak, after) = hostile_clients.run(SHORT_S, SHORT_CONNECTIONS)
+    good, (before, peak, after) = hostile_clients.run(SHORT_S, SHORT_CONNECTIONS, session_ms=4_000)
     assert good["requests"] > 20, "the good client got hardly any answers"
     assert peak > before
     assert after - before < LEFT_MAX_MIB, f"{before:.0f} MiB before, {peak:.0f} at the peak, {after:.0f} after"

@@ -12,6 +12,7 @@ pub use repeats::Repeats;
 pub use throttle::{ConnectKind, ConnectionThrottle};
 
 use super::Config;
+use crate::peer::TURN_FRAMES_MAX;
 use giving_back::GivingBack;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +21,11 @@ use std::sync::{Mutex, MutexGuard};
 /// Bytes that may wait in all for clients that do not read, from which on none of them gets more; and beyond which
 /// those that wait for most are closed.
 const UNSENT_BYTES_MAX: usize = 256 << 20;
+
+/// Frames of all connections that have more than a turn takes, in one turn of each of them.
+const ROUND_FRAMES: usize = 512;
+/// Frames that a turn takes however many others have more.
+const TURN_FRAMES_MIN: usize = 16;
 
 /// The limits of one server, and how near to them it is.
 pub struct Limits {
@@ -31,6 +37,8 @@ pub struct Limits {
     /// Bytes that connections have freed.
     freed: AtomicUsize,
     giving_back: Mutex<GivingBack>,
+    /// Connections that have frames here which were not taken.
+    backlogs: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -47,6 +55,7 @@ impl Limits {
             unsent: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
             giving_back: Mutex::default(),
+            backlogs: AtomicUsize::new(0),
         }
     }
 
@@ -75,6 +84,22 @@ impl Limits {
         }
     }
 
+    /// A connection has frames that were not taken, or has none any more.
+    pub fn count_backlog(&self, has_one: bool) {
+        if has_one {
+            self.backlogs.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.backlogs.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many frames a turn takes. Who asks for little waits until all who ask for much have had theirs, so the more of
+    /// those there are, the less each of them gets.
+    pub fn turn_frames(&self) -> usize {
+        let backlogs = self.backlogs.load(Ordering::Relaxed).max(1);
+        (ROUND_FRAMES / backlogs).clamp(TURN_FRAMES_MIN, TURN_FRAMES_MAX)
+    }
+
     /// A connection has freed so much.
     pub fn count_freed(&self, bytes: usize) {
         self.freed.fetch_add(bytes, Ordering::Relaxed);
@@ -93,5 +118,22 @@ impl Limits {
     /// By how many bytes all that waits for clients that do not read is too much.
     pub fn unsent_excess(&self) -> usize {
         self.unsent.load(Ordering::Relaxed).saturating_sub(UNSENT_BYTES_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_connections_ask_for_much_the_less_each_gets_in_a_turn() {
+        let limits = Limits::new(&Config::default());
+        assert_eq!(limits.turn_frames(), TURN_FRAMES_MAX);
+        (0..8).for_each(|_| limits.count_backlog(true));
+        assert_eq!(limits.turn_frames(), ROUND_FRAMES / 8);
+        (0..1000).for_each(|_| limits.count_backlog(true));
+        assert_eq!(limits.turn_frames(), TURN_FRAMES_MIN);
+        (0..1007).for_each(|_| limits.count_backlog(false));
+        assert_eq!(limits.turn_frames(), TURN_FRAMES_MAX);
     }
 }
