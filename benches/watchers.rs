@@ -124,6 +124,7 @@ fn read(server: &str, conns: usize, period_micros: u64) -> io::Result<()> {
                 let client = client.as_mut().map_err(|error| io::Error::other(error.to_string()))?;
                 let (mut samples, mut due) = (Vec::new(), begin + n as u64 * period_micros / conns as u64);
                 while due < end.load(Ordering::Relaxed) {
+                    // Reads are due by the clock, however late the one before was answered.
                     std::thread::sleep(Duration::from_micros(due.saturating_sub(wall_micros())));
                     client.send(GET_DATA, |out| (string("/read", out), out.push(0)).0, false)?;
                     client.reply()?;

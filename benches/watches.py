@@ -156,7 +156,7 @@ class Bench:
     def start(self) -> tuple[str, int]:
         self.cluster.start()
         self.cluster.leader()
-        time.sleep(1)
+        time.sleep(1)  # What the start has used for a moment has been given back.
         return self.cluster.hosts, self.cluster.pids[0]
 
     def memory(self, connections: int, paths: int) -> Memory:
@@ -201,7 +201,7 @@ class Bench:
             reader.line()
             for _ in range(rounds):
                 program.line()
-                time.sleep(1)
+                time.sleep(1)  # The same of what the change has used.
                 memory.append(resident_mb(pid))
                 used = cpu_ms(pid)
                 program.go()
@@ -239,7 +239,7 @@ def cpu_ms(pid: int) -> float:
 
 
 def settled_mb(pid: int) -> float:
-    time.sleep(1)
+    time.sleep(1)  # Nothing tells when memory has gone back to the system.
     return resident_mb(pid)
 
 

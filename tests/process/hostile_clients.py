@@ -221,7 +221,7 @@ class Swarm:
         self.opening = asyncio.Semaphore(100)
         keepers = [asyncio.create_task(self.keep(number)) for number in range(self.count)]
         while time.monotonic() < self.end:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # How often it counts; the attack lasts as long as it is told to.
             self.most = max(self.most, self.opened - self.closed)
         for keeper in keepers:
             keeper.cancel()
@@ -243,7 +243,7 @@ class Swarm:
                         _, client = await loop.create_connection(make, *self.address, local_addr=source)
                 except OSError:
                     self.refused += 1
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(0.2)  # An attacker that is refused comes again.
                     continue
                 await client.ended
                 await asyncio.sleep(0)
@@ -278,7 +278,7 @@ def be_good(address, seconds):
             assert link.get(path)[0] == data
             writes_ms.append((written - begin) * 1e3)
             reads_ms.append((time.monotonic() - written) * 1e3)
-            time.sleep(0.002)
+            time.sleep(0.002)  # A good client is no load: some hundred requests a second.
         link.close_session()
     figures = {"requests": len(reads_ms + writes_ms), **percentiles(reads_ms + writes_ms)}
     print(json.dumps({**figures, "reads": percentiles(reads_ms), "writes": percentiles(writes_ms)}), flush=True)
@@ -322,7 +322,7 @@ def attack(member, seconds, connections, seed, say):
         peak = Peak(member)
         while any(process.poll() is None for process in processes.values()):
             peak.look()
-            time.sleep(0.1)
+            time.sleep(0.1)  # How often memory is looked at, until they end.
         figures = {name: json.loads(process.stdout.read()) for name, process in processes.items()}
         out, _ = good.communicate(timeout=60)
         assert good.returncode == 0, "the good client was disturbed"
