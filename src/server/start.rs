@@ -304,12 +304,12 @@ impl Ports {
         };
         let election = match given.election {
             Some(listener) => listener,
-            None => retry(config.election_bind_retries, || listen_at(&me.election, config.listen_on_all_ips))
+            None => retry(config.quorum.bind_retries, || listen_at(&me.election, config.quorum.listen_on_all_ips))
                 .map_err(|source| StartError::Bind { what: "election", addr: me.election.to_string(), source })?,
         };
         let quorum = match given.quorum {
             Some(listener) => listener,
-            None => listen_at(&me.quorum, config.listen_on_all_ips).map_err(|source| StartError::Bind {
+            None => listen_at(&me.quorum, config.quorum.listen_on_all_ips).map_err(|source| StartError::Bind {
                 what: "quorum",
                 addr: me.quorum.to_string(),
                 source,
@@ -454,11 +454,12 @@ fn build(
         (Some(listener), Some(my_id)) => {
             listener.set_nonblocking(true)?;
             let config = &shared.config;
-            let initial_ms = u64::from(config.tick_time_ms) * u64::from(config.sync_limit);
+            let sync_limit_ms = u64::from(config.tick_time_ms) * u64::from(config.sync_limit);
+            let initial_ms = config.quorum.initial_timeout_ms.map_or(sync_limit_ms, u64::from);
             let settings = ElectionConfig {
                 my_id,
                 servers: config.servers.iter().map(|(&id, server)| (id, server.election.clone())).collect(),
-                connect_timeout: Duration::from_millis(config.election_connect_timeout_ms.into()),
+                connect_timeout: Duration::from_millis(config.quorum.connect_timeout_ms.into()),
                 initial_timeout: Duration::from_millis(initial_ms),
             };
             let events = shared.events.clone();

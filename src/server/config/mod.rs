@@ -9,6 +9,7 @@ mod auth;
 mod error;
 mod limits;
 mod nodes;
+pub mod quorum;
 mod reading;
 mod sessions;
 pub mod tls;
@@ -18,6 +19,7 @@ pub use auth::{AuthConfig, Password};
 pub use error::{At, ConfigError};
 pub use limits::{ConnectionThrottleConfig, LimitsConfig};
 pub use nodes::NodesConfig;
+pub use quorum::QuorumConfig;
 pub use sessions::SessionsConfig;
 pub use tls::TlsConfig;
 
@@ -75,12 +77,6 @@ pub struct Config {
     pub init_limit: u32,
     /// Ticks.
     pub sync_limit: u32,
-    /// `cnxTimeout`: of a connect to an election port.
-    pub election_connect_timeout_ms: u32,
-    /// `electionPortBindRetry`; 0: for ever.
-    pub election_bind_retries: u32,
-    /// `quorumListenOnAllIPs`.
-    pub listen_on_all_ips: bool,
     /// Transactions between snapshots.
     pub snap_count: u32,
     /// `preAllocSize`.
@@ -103,6 +99,7 @@ pub struct Config {
     pub auth: AuthConfig,
     pub limits: LimitsConfig,
     pub nodes: NodesConfig,
+    pub quorum: QuorumConfig,
     pub sessions: SessionsConfig,
     pub tls: TlsConfig,
     /// Extra threads that serve client connections; 0: they live on the core's thread.
@@ -121,9 +118,6 @@ impl Default for Config {
             tick_time_ms: 3000,
             init_limit: 0,
             sync_limit: 0,
-            election_connect_timeout_ms: 5000,
-            election_bind_retries: 3,
-            listen_on_all_ips: false,
             snap_count: 100_000,
             pre_alloc_kib: 65_536,
             retain_snapshots: 3,
@@ -137,6 +131,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
             nodes: NodesConfig::default(),
+            quorum: QuorumConfig::default(),
             sessions: SessionsConfig::default(),
             tls: TlsConfig::default(),
             workers: 0,

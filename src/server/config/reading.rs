@@ -80,6 +80,7 @@ impl Reading {
         if config.auth.take(&value)?
             || config.limits.take(&value)?
             || config.nodes.take(&value)?
+            || config.quorum.take(&value)?
             || config.sessions.take(&value)?
             || config.tls.take(&value)?
         {
@@ -94,9 +95,6 @@ impl Reading {
             "tickTime" => config.tick_time_ms = value.number()?,
             "initLimit" => config.init_limit = value.number()?,
             "syncLimit" => config.sync_limit = value.number()?,
-            "cnxTimeout" => config.election_connect_timeout_ms = value.number()?,
-            "electionPortBindRetry" => config.election_bind_retries = value.number()?,
-            "quorumListenOnAllIPs" => config.listen_on_all_ips = value.boolean()?,
             // Apache's minimum.
             "snapCount" => config.snap_count = value.number()?.max(2),
             "preAllocSize" => config.pre_alloc_kib = value.number()?,

@@ -1,0 +1,115 @@
+//! Servers among each other: their two ports, how long they wait for one another, how they prove who they are.
+//!
+//! ZooKeeper: `QuorumPeerConfig`, `QuorumCnxManager`, `QuorumAuth`.
+
+use super::ConfigError;
+use super::tls::TlsKeys;
+use super::value::Value;
+
+/// What a server needs for the others of its ensemble. Apache's defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuorumConfig {
+    /// `cnxTimeout`: of a connect to an election port.
+    pub connect_timeout_ms: u32,
+    /// `quorumCnxnTimeoutMs`: how long an accepted election connection may take to say who it is; `None`: `syncLimit`.
+    pub initial_timeout_ms: Option<u32>,
+    /// `electionPortBindRetry`; 0: for ever.
+    pub bind_retries: u32,
+    /// `quorumListenOnAllIPs`.
+    pub listen_on_all_ips: bool,
+    /// `multiAddress.enabled`: a server may have several addresses, all of which it tells.
+    pub multi_address: bool,
+    /// `multiAddress.reachabilityCheckTimeoutMs`: of one address, before the next is tried beside it.
+    pub reachability_timeout_ms: u32,
+    pub tls: QuorumTlsConfig,
+}
+
+/// TLS on the quorum and the election port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuorumTlsConfig {
+    /// `sslQuorum`: what this server dials, it dials by TLS, and nothing else is taken.
+    pub enabled: bool,
+    /// `portUnification`: both are taken, told apart by the first byte.
+    pub port_unification: bool,
+    /// `ssl.quorum.*`.
+    pub keys: TlsKeys,
+}
+
+impl QuorumTlsConfig {
+    /// Whether any connection may be TLS.
+    pub fn is_used(&self) -> bool {
+        self.enabled || self.port_unification
+    }
+}
+
+impl Default for QuorumTlsConfig {
+    fn default() -> Self {
+        let keys = TlsKeys { prefix: "ssl.quorum.", client_hostname_verification: true, ..TlsKeys::default() };
+        QuorumTlsConfig { enabled: false, port_unification: false, keys }
+    }
+}
+
+impl Default for QuorumConfig {
+    fn default() -> Self {
+        QuorumConfig {
+            connect_timeout_ms: 5000,
+            initial_timeout_ms: None,
+            bind_retries: 3,
+            listen_on_all_ips: false,
+            multi_address: false,
+            reachability_timeout_ms: 1000,
+            tls: QuorumTlsConfig::default(),
+        }
+    }
+}
+
+impl QuorumConfig {
+    /// Takes the key if it is one of this area.
+    pub(super) fn take(&mut self, value: &Value<'_>) -> Result<bool, ConfigError> {
+        match value.key {
+            "cnxTimeout" => self.connect_timeout_ms = value.number()?,
+            "quorumCnxnTimeoutMs" => self.initial_timeout_ms = value.number_or_none()?,
+            "electionPortBindRetry" => self.bind_retries = value.number()?,
+            "quorumListenOnAllIPs" => self.listen_on_all_ips = value.boolean()?,
+            "multiAddress.enabled" => self.multi_address = value.boolean()?,
+            "multiAddress.reachabilityCheckTimeoutMs" => self.reachability_timeout_ms = value.number()?.max(1),
+            // Addresses are always tried one beside the other.
+            "multiAddress.reachabilityCheckEnabled" => drop(value.boolean()?),
+            // Nothing that servers say to each other may wait for more of it.
+            "leader.nodelay" | "follower.nodelay" => drop(value.boolean()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(&format!("dataDir=/data\n{text}")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_key_has_its_place_and_none_is_unknown() {
+        let config = parse(
+            "zookeeper.cnxTimeout=1\nquorumCnxnTimeoutMs=2\nelectionPortBindRetry=0\nquorumListenOnAllIPs=true\n\
+             multiAddress.enabled=true\nmultiAddress.reachabilityCheckTimeoutMs=7\n\
+             multiAddress.reachabilityCheckEnabled=false\nleader.nodelay=false\n",
+        )
+        .unwrap();
+        let expected = QuorumConfig {
+            connect_timeout_ms: 1,
+            initial_timeout_ms: Some(2),
+            bind_retries: 0,
+            listen_on_all_ips: true,
+            multi_address: true,
+            reachability_timeout_ms: 7,
+            ..QuorumConfig::default()
+        };
+        assert_eq!((config.quorum, config.unknown), (expected, vec![]));
+        assert_eq!(parse("quorumCnxnTimeoutMs=-1\n").unwrap().quorum, QuorumConfig::default());
+    }
+}
