@@ -4,7 +4,6 @@
 
 mod vectors;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use vectors::{Dice, json_files, list, mutated, take_frame, unhex};
@@ -33,9 +32,10 @@ impl Host {
     fn start(id: i64) -> Host {
         let config = PeerConfig {
             my_id: Some(ServerId(id)),
-            voters: BTreeSet::from([1, 2, 3].map(ServerId)),
-            config_text: "server.1=a:1:1:participant\nversion=0".into(),
-            config_version: 0,
+            ensemble: Configuration::of_voters([1, 2, 3].map(ServerId)),
+            last_seen: None,
+            reconfig_enabled: false,
+            peer_type: PeerType::Participant,
             tick_ms: 100,
             init_limit: 10,
             sync_limit: 5,

@@ -3,21 +3,23 @@
 use super::ReaperConfig;
 use super::io::{DbOp, DiskOp, Effects, Generation, Loaded, Now, Proposal};
 use super::local_sessions::LocalSessions;
-use crate::records::{Epoch, ServerId, Zxid};
-use crate::zab::{CommittedLog, Election, QuorumVerifier, RECENT_MAX};
-use std::collections::{BTreeSet, VecDeque};
+use crate::records::{Configuration, Epoch, PeerType, ServerId, Zxid};
+use crate::zab::{CommittedLog, Election, QuorumVerifier, Quorums, RECENT_MAX};
+use std::collections::VecDeque;
 
 /// What a peer needs to know of its server's configuration.
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
     /// `myid`; `None`: standalone.
     pub my_id: Option<ServerId>,
-    /// The voting servers; ignored when standalone.
-    pub voters: BTreeSet<ServerId>,
-    /// The configuration as text, as notifications, NEWLEADER and `/zookeeper/config` carry it; empty when standalone.
-    pub config_text: String,
-    /// Its version.
-    pub config_version: i64,
+    /// The members, as the committed configuration that this server knows says; empty when standalone.
+    pub ensemble: Configuration,
+    /// A newer configuration that was proposed and, as far as this server knows, not committed.
+    pub last_seen: Option<Configuration>,
+    /// `reconfigEnabled`: configurations have versions, and can be changed.
+    pub reconfig_enabled: bool,
+    /// What this server is under a leader.
+    pub peer_type: PeerType,
     /// `tickTime`, ms.
     pub tick_ms: u32,
     /// `initLimit`, ticks.
@@ -69,7 +71,12 @@ pub struct Core {
     pub config: PeerConfig,
     /// The sessions that only this server knows.
     pub locals: LocalSessions,
-    pub verifier: QuorumVerifier,
+    /// The members. Changed by [`Core::set_configurations`] alone.
+    pub committed: Configuration,
+    /// Proposed, and newer than `committed`.
+    pub last_seen: Option<Configuration>,
+    /// Who counts, by both of them.
+    pub quorums: Quorums,
     pub generation: Generation,
     /// As asked of the disk; each message that depends on it waits for the disk's answer.
     pub accepted_epoch: Epoch,
@@ -100,16 +107,22 @@ pub struct Core {
 impl Core {
     pub fn new(config: PeerConfig, boot: super::Boot) -> Core {
         let my_id = config.my_id.unwrap_or(STANDALONE_ID);
-        let voters = if config.my_id.is_none() { BTreeSet::from([my_id]) } else { config.voters.clone() };
-        let verifier = QuorumVerifier::majority_of(voters);
+        let (committed, last_seen) = (config.ensemble.clone(), config.last_seen.clone());
+        let quorums = match config.my_id {
+            None => Quorums::majority_of([my_id].into()),
+            Some(_) => quorums_of(&committed, last_seen.as_ref()),
+        };
+        let config_text = if config.my_id.is_none() { String::new() } else { committed.to_string() };
         // A standalone server has no others that would have to know a session.
         let rules = if config.my_id.is_none() { SessionRules::default() } else { config.sessions };
         // A write that waits longer than that costs its server the role.
         let ends_kept = 2 * u64::from(config.tick_ms.max(1)) * 1000 * u64::from(config.sync_limit.max(1));
         let mut core = Core {
             locals: LocalSessions::new(rules, config.tick_ms, ends_kept),
-            election: Election::new(my_id, verifier.clone(), config.config_text.clone()),
-            verifier,
+            election: Election::new(my_id, config.peer_type, quorums.clone(), config_text),
+            committed,
+            last_seen,
+            quorums,
             generation: Generation(0),
             accepted_epoch: boot.accepted_epoch,
             current_epoch: boot.current_epoch,
@@ -196,8 +209,16 @@ impl Core {
 
     /// Puts the configuration into `/zookeeper/config`, which is not part of the history.
     pub fn set_config(&self, now: Now, out: &mut Effects) {
-        let (text, version) = (self.config.config_text.clone(), self.config.config_version);
+        let (text, version) = (self.committed.to_string(), self.committed.version);
         out.db.push(DbOp::SetConfig { text, version, wall_ms: now.wall_ms });
+    }
+
+    /// Which configuration is committed, and which is proposed: whatever counts servers counts by them from now on.
+    #[expect(dead_code, reason = "reconfigurations come next")]
+    pub fn set_configurations(&mut self, committed: Configuration, last_seen: Option<Configuration>) {
+        self.quorums = quorums_of(&committed, last_seen.as_ref());
+        self.election.set_configuration(self.config.peer_type, self.quorums.clone(), committed.to_string());
+        (self.committed, self.last_seen) = (committed, last_seen);
     }
 
     /// From now on those who look for a leader are told of ours, and of its epoch.
@@ -240,6 +261,11 @@ impl Core {
     }
 }
 
+fn quorums_of(committed: &Configuration, last_seen: Option<&Configuration>) -> Quorums {
+    let newer = last_seen.filter(|last_seen| last_seen.version > committed.version);
+    Quorums::new(QuorumVerifier::of(committed), newer.map(QuorumVerifier::of))
+}
+
 /// The id of a standalone server, as ZooKeeper has it.
 const STANDALONE_ID: ServerId = ServerId(1);
 
@@ -261,9 +287,10 @@ mod tests {
     fn what_was_replayed_counts_towards_a_snapshot_but_only_once_it_cannot_be_truncated_any_more() {
         let config = PeerConfig {
             my_id: Some(ServerId(1)),
-            voters: (1..=3).map(ServerId).collect(),
-            config_text: String::new(),
-            config_version: 0,
+            ensemble: Configuration::of_voters((1..=3).map(ServerId)),
+            last_seen: None,
+            reconfig_enabled: false,
+            peer_type: PeerType::Participant,
             tick_ms: 100,
             init_limit: 10,
             sync_limit: 5,

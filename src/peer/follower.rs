@@ -212,7 +212,7 @@ impl Follower {
         let info = LearnerInfo {
             server: core.config.my_id.unwrap_or_default(),
             protocol_version: PROTOCOL_VERSION,
-            config_version: core.config.config_version,
+            config_version: core.committed.version,
         };
         out.send(link, QuorumPacket::FollowerInfo { accepted_epoch: core.accepted_epoch, info });
         Ok(())

@@ -6,11 +6,11 @@ use super::settings::{NodeSettings, Settings};
 use super::test_host::{create, create_body, create_with};
 use super::{Boot, Database, PeerConfig, QuorumPeer, ReaperConfig, SessionRules};
 use crate::records::{
-    CreateRequest, CreateSessionRequest, CreateTtlRequest, Epoch, ForwardedBody, Id, PathVersion, Request, SessionId,
-    SetDataRequest, Zxid,
+    Configuration, CreateRequest, CreateSessionRequest, CreateTtlRequest, Epoch, ForwardedBody, Id, PathVersion,
+    PeerType, Request, SessionId, SetDataRequest, Zxid,
 };
 use crate::tree::DataTree;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The session that asks: it is there from the start.
@@ -27,9 +27,10 @@ impl Standalone {
     fn new(reaper: ReaperConfig, nodes: NodeSettings) -> Standalone {
         let config = PeerConfig {
             my_id: None,
-            voters: BTreeSet::new(),
-            config_text: String::new(),
-            config_version: 0,
+            ensemble: Configuration::default(),
+            last_seen: None,
+            reconfig_enabled: false,
+            peer_type: PeerType::Participant,
             tick_ms: 1000,
             init_limit: 10,
             sync_limit: 5,

@@ -1,6 +1,7 @@
 //! Layer 1: every record of the client protocol, the logs and snapshots, the election and the quorum protocol, as
 //! typed fields.
 
+mod configuration;
 mod data;
 mod election;
 mod error_code;
@@ -15,6 +16,7 @@ mod request;
 mod snapshot;
 mod txn;
 
+pub use configuration::*;
 pub use data::*;
 pub use election::*;
 pub use error_code::ErrorCode;

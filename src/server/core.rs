@@ -228,7 +228,7 @@ impl Core {
     fn do_link(&mut self, op: LinkOp) {
         match op {
             LinkOp::Connect { leader } => {
-                let addr = self.shared.config.servers.get(&leader).map(|server| server.quorum.clone());
+                let addr = self.shared.config.ensemble.servers.get(&leader).map(|server| server.quorum().clone());
                 self.links.connect(leader, addr);
             }
             LinkOp::Send { link, packet } => self.links.send(link, &packet),

@@ -12,10 +12,10 @@
 //! ZooKeeper: `QuorumCnxManager`.
 
 use super::net_faults::{Line, Network, Pair};
-use super::server_addr::HostPort;
 use super::shared::Event;
 use super::task;
 use crate::jute::Reader;
+use crate::records::HostPort;
 use crate::records::{Initial, NOTIFICATION_BYTES_MAX, Notification, ServerId};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -9,11 +9,11 @@ use super::journal::{Journal, LogLine, Transition};
 use super::listen::{Listeners, Reserved};
 use super::log;
 use super::net_faults::{NetFaults, Slow};
-use super::server_addr::{HostPort, PeerType, ServerAddr};
 use super::status::Signal;
 use super::temporary::TemporaryDir;
 use super::{Config, Exit, LimitsConfig, NodesConfig, Role, Server, SessionsConfig, StartError, Status, Whitelist};
 use crate::records::{Epoch, ServerId, Zxid};
+use crate::records::{HostPort, ServerAddr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -451,7 +451,7 @@ impl Ensemble {
         };
         if self.ports.len() > 1 {
             config.my_id = Some(id);
-            config.servers = self.ports.iter().map(|(&id, ports)| (id, ports.line())).collect();
+            config.ensemble.servers = self.ports.iter().map(|(&id, ports)| (id, ports.line())).collect();
         }
         let (net, journal, disk) = (self.net.clone(), self.journal.clone(), self.disks[&id].clone());
         let injuries = Injuries { id, net, disk, journal };
@@ -481,12 +481,7 @@ impl MemberPorts {
     }
 
     fn line(&self) -> ServerAddr {
-        let local = |reserved: &Reserved| HostPort::new("127.0.0.1", reserved.port());
-        ServerAddr {
-            quorum: local(&self.quorum),
-            election: local(&self.election),
-            role: PeerType::Participant,
-            client: Some(local(&self.client)),
-        }
+        let client = Some(HostPort::new("127.0.0.1", self.client.port()));
+        ServerAddr { client, ..ServerAddr::at("127.0.0.1", self.quorum.port(), self.election.port()) }
     }
 }

@@ -9,11 +9,11 @@
 
 use super::gate::Gate;
 use super::net_faults::{Line, Network, Pair};
-use super::server_addr::HostPort;
 use super::shared::Event;
 use super::task;
 use crate::jute::{DecodeError, Reader, write_string};
 use crate::peer::io::{Input, LinkId};
+use crate::records::HostPort;
 use crate::records::{QuorumPacket, SNAPSHOT_SIGNATURE, ServerId, SnapshotDecoder, SnapshotItem};
 use std::collections::BTreeMap;
 use std::io;

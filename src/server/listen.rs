@@ -1,9 +1,9 @@
 //! Listening sockets: bound, and reserved so that a port stays its server's while the server is down.
 
-use super::server_addr::HostPort;
+use crate::records::HostPort;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 
 /// The accept backlog unless the configuration says another. Java's 50 is too short for a reconnecting crowd.
 const BACKLOG: i32 = 1024;
@@ -34,11 +34,20 @@ pub fn listen(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 
 /// Listens at a server's own address, or at the same port of all interfaces.
 pub fn listen_at(addr: &HostPort, on_all_ips: bool) -> io::Result<TcpListener> {
-    let mut addr = addr.resolve()?;
+    let mut addr = resolve(addr)?;
     if on_all_ips {
         addr.set_ip(if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() });
     }
     listen(addr, BACKLOG)
+}
+
+/// The first address of a host; asks the system's resolver (and waits) unless it is an IP literal.
+pub fn resolve(addr: &HostPort) -> io::Result<SocketAddr> {
+    if let Some(addr) = addr.literal() {
+        return Ok(addr);
+    }
+    let found = (addr.host.as_str(), addr.port).to_socket_addrs()?.next();
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", addr.host)))
 }
 
 /// Keeps a port of 127.0.0.1: connects are refused, and nobody else gets the port, until somebody with the same user

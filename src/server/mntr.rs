@@ -80,7 +80,7 @@ fn gauges(shared: &Shared, stats: &ServerStats, mode: ServerMode, out: &mut Line
     out.line("max_file_descriptor_count", max_files());
     out.line("connection_drop_probability", "0.0");
     if is_member {
-        out.line("quorum_size", shared.config.voters().len());
+        out.line("quorum_size", shared.config.ensemble.voters().len());
     }
     if is_member && mode == ServerMode::Leader {
         out.line("learners", peer.learners);

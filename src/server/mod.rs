@@ -29,7 +29,6 @@ mod net_faults;
 mod pause;
 mod properties;
 mod secure;
-pub mod server_addr;
 mod shared;
 mod start;
 mod status;
@@ -40,11 +39,11 @@ mod temporary;
 mod tls;
 mod words;
 
+pub use crate::records::{Configuration, HostPort, PeerType, ServerAddr};
 pub use config::{AuthConfig, Config, ConfigError, LimitsConfig, NodesConfig, SessionsConfig, TlsConfig, Whitelist};
 pub use ensemble::{Ensemble, EnsembleConfig, EnsembleError};
 pub use journal::{LogLine, Transition};
 pub use listen::Listeners;
-pub use server_addr::{HostPort, PeerType, ServerAddr};
 pub use start::StartError;
 pub use status::{Exit, Role, Status};
 

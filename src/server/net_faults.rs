@@ -8,7 +8,7 @@
 //! While nothing is set, a read costs one relaxed load of a flag, and a production server, which has no
 //! [`NetFaults`], a look at an `Option`.
 
-use super::server_addr::HostPort;
+use crate::records::HostPort;
 use crate::records::ServerId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};

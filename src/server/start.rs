@@ -158,7 +158,7 @@ fn say_settings(config: &Config) {
     if !config.force_sync {
         tracing::warn!("forceSync=no: acknowledged writes may be lost when the machine fails");
     }
-    match config.voters().len() {
+    match config.ensemble.voters().len() {
         2 => tracing::warn!("No server failure will be tolerated. You need at least 3 servers."),
         n if n > 0 && n % 2 == 0 => tracing::warn!("Non-optimal configuration, consider an odd number of servers."),
         _ => {}
@@ -199,7 +199,7 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
     if recovered.needs_snapshot {
         // As Apache's first snapshot: it holds the list of servers, which a server of Apache's shows as it loads it.
         if config.my_id.is_some() {
-            let (text, version, now) = (config.config_text(), config.servers_version, Clock::new().now());
+            let (text, version, now) = (config.ensemble.to_string(), config.ensemble.version, Clock::new().now());
             let op = DbOp::SetConfig { text, version, wall_ms: now.wall_ms };
             db.perform(now, [op], &mut Vec::new(), &mut Vec::new());
         }
@@ -233,7 +233,7 @@ fn request_limits(config: &Config) -> RequestLimits {
     let limits = &config.limits;
     let or_off = |limit: u32| if limit == 0 { usize::MAX } else { limit as usize };
     // Each server's share, so that all together keep to it. The leader, to which all of it comes, does not count.
-    let voters = config.voters().len();
+    let voters = config.ensemble.voters().len();
     let servers = if voters > 2 { voters - 1 } else { 1 };
     RequestLimits {
         // Half of the default would cost a crowd of writers a tenth of what they get.
@@ -252,9 +252,10 @@ fn request_limits(config: &Config) -> RequestLimits {
 fn peer_config(config: &Config) -> PeerConfig {
     PeerConfig {
         my_id: config.my_id,
-        voters: config.voters(),
-        config_text: config.config_text(),
-        config_version: config.servers_version,
+        ensemble: config.ensemble.clone(),
+        last_seen: None,
+        reconfig_enabled: config.nodes.reconfig,
+        peer_type: config.peer_type(),
         tick_ms: config.tick_time_ms,
         init_limit: config.init_limit,
         sync_limit: config.sync_limit,
@@ -304,14 +305,14 @@ impl Ports {
         };
         let election = match given.election {
             Some(listener) => listener,
-            None => retry(config.quorum.bind_retries, || listen_at(&me.election, config.quorum.listen_on_all_ips))
-                .map_err(|source| StartError::Bind { what: "election", addr: me.election.to_string(), source })?,
+            None => retry(config.quorum.bind_retries, || listen_at(me.election(), config.quorum.listen_on_all_ips))
+                .map_err(|source| StartError::Bind { what: "election", addr: me.election().to_string(), source })?,
         };
         let quorum = match given.quorum {
             Some(listener) => listener,
-            None => listen_at(&me.quorum, config.quorum.listen_on_all_ips).map_err(|source| StartError::Bind {
+            None => listen_at(me.quorum(), config.quorum.listen_on_all_ips).map_err(|source| StartError::Bind {
                 what: "quorum",
-                addr: me.quorum.to_string(),
+                addr: me.quorum().to_string(),
                 source,
             })?,
         };
@@ -458,7 +459,7 @@ fn build(
             let initial_ms = config.quorum.initial_timeout_ms.map_or(sync_limit_ms, u64::from);
             let settings = ElectionConfig {
                 my_id,
-                servers: config.servers.iter().map(|(&id, server)| (id, server.election.clone())).collect(),
+                servers: config.ensemble.servers.iter().map(|(&id, server)| (id, server.election().clone())).collect(),
                 connect_timeout: Duration::from_millis(config.quorum.connect_timeout_ms.into()),
                 initial_timeout: Duration::from_millis(initial_ms),
             };
@@ -488,10 +489,7 @@ mod tests {
             let mut config = Config::default();
             config.limits.global_outstanding = set;
             for id in 1..=servers {
-                let line = format!("127.0.0.1:{}:{}", 2000 + id, 3000 + id);
-                config
-                    .servers
-                    .insert(crate::records::ServerId(id as i64), super::super::ServerAddr::parse(&line).unwrap());
+                config.ensemble.take(&format!("server.{id}"), "127.0.0.1:2000:3000").unwrap();
             }
             request_limits(&config).outstanding_max
         };

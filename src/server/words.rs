@@ -214,10 +214,10 @@ fn configuration(config: &Config, data_size: u64, log_size: u64) -> String {
             "initLimit={}\nsyncLimit={}\nelectionAlg=3\nelectionPort={}\nquorumPort={}\npeerType={}\nmembership: \n{}",
             config.init_limit,
             config.sync_limit,
-            me.election.port,
-            me.quorum.port,
+            me.election().port,
+            me.quorum().port,
             me.role as u8,
-            config.config_text()
+            config.ensemble
         );
     }
     out
@@ -361,7 +361,7 @@ mod tests {
         };
         for id in 1..=3 {
             let line = format!("127.0.0.1:{}:{}", 22_800 + id, 22_900 + id);
-            config.servers.insert(crate::records::ServerId(id), super::super::ServerAddr::parse(&line).unwrap());
+            config.ensemble.take(&format!("server.{id}"), &line).unwrap();
         }
         assert_eq!(configuration(&config, 67_108_880, 597), recorded("leader_conf.txt"));
     }

@@ -12,7 +12,7 @@ use super::server::{Down, Process, ServerSetup};
 use super::trace::Trace;
 use super::world::{ClientEvent, Ctx, Event, Machine, World};
 use crate::peer::{PeerConfig, ReaperConfig, SessionRules};
-use crate::records::{Owner, ServerId};
+use crate::records::{Configuration, Owner, PeerType, ServerId};
 use crate::storage::StorageConfig;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -137,13 +137,13 @@ fn build(rng: &mut Rng, options: Options) -> World {
 }
 
 fn draw_setup(rng: &mut Rng, ids: &[ServerId], planted: Option<Planted>) -> ServerSetup {
-    let line = |id: &ServerId| format!("server.{id}=127.0.0.1:2{id}:3{id}:participant\n");
     let tick_ms = *rng.pick(&[20, 50, 100, 500]);
     let peer = PeerConfig {
         my_id: None,
-        voters: ids.iter().copied().collect(),
-        config_text: ids.iter().map(line).collect::<String>() + "version=0",
-        config_version: 0,
+        ensemble: Configuration::of_voters(ids.iter().copied()),
+        last_seen: None,
+        reconfig_enabled: false,
+        peer_type: PeerType::Participant,
         tick_ms,
         init_limit: 10,
         sync_limit: 5,

@@ -4,7 +4,7 @@
 //! acknowledged. ZooKeeper retries a commit only when an ACK for that very proposal arrives; going on with the next
 //! one after each commit is harmless and cannot hang.
 
-use super::{Proposal, QuorumVerifier};
+use super::{Proposal, Quorums};
 use crate::records::{ServerId, Zxid};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// Invariants: `outstanding` ascends by zxid without a gap; `last_committed` < its first.
 #[derive(Clone, Debug)]
 pub struct Broadcast {
-    quorum: QuorumVerifier,
+    quorums: Quorums,
     outstanding: VecDeque<Proposal>,
     /// The last proposal that each server has on its disk.
     acked: BTreeMap<ServerId, Zxid>,
@@ -23,9 +23,9 @@ pub struct Broadcast {
 
 impl Broadcast {
     /// Begins at `start`: the beginning of the epoch, or a standalone server's last zxid.
-    pub fn new(quorum: QuorumVerifier, start: Zxid) -> Self {
+    pub fn new(quorums: Quorums, start: Zxid) -> Self {
         Broadcast {
-            quorum,
+            quorums,
             outstanding: VecDeque::new(),
             acked: BTreeMap::new(),
             last_proposed: start,
@@ -66,7 +66,7 @@ impl Broadcast {
         assert!(zxid <= self.last_proposed, "an ACK of {zxid}, which was never proposed");
         let acked = self.acked.entry(server).or_insert(zxid);
         *acked = zxid.max(*acked);
-        let Some(reached) = self.quorum.reached_by_quorum(|voter| self.acked.get(&voter).copied()) else {
+        let Some(reached) = self.quorums.reached_by_quorum(|voter| self.acked.get(&voter).copied()) else {
             return Vec::new();
         };
         let mut committed = Vec::new();
@@ -96,8 +96,8 @@ mod tests {
     }
 
     fn three() -> Broadcast {
-        let quorum = QuorumVerifier::majority_of((1..=3).map(ServerId).collect());
-        let mut broadcast = Broadcast::new(quorum, zxid(0));
+        let quorums = Quorums::majority_of((1..=3).map(ServerId).collect());
+        let mut broadcast = Broadcast::new(quorums, zxid(0));
         (1..=3).for_each(|counter| broadcast.propose(proposal(counter)));
         broadcast
     }

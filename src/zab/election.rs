@@ -7,8 +7,8 @@
 //! known to be down, nothing can arrive that would change the result, so nothing is waited for. Otherwise
 //! `finalizeWait` (200 ms) gives a better vote the time to arrive.
 
-use super::QuorumVerifier;
-use crate::records::{Notification, NotificationForm, PeerState, ServerId, Zxid};
+use super::Quorums;
+use crate::records::{Notification, NotificationForm, PeerState, PeerType, ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `finalizeWait`: how long a quorum waits for a better vote, in microseconds.
@@ -30,6 +30,11 @@ pub struct Vote {
     /// Its last logged zxid; [`Zxid::NONE`] if its database is empty and not trusted.
     pub zxid: Zxid,
     pub leader: ServerId,
+}
+
+impl Vote {
+    /// The vote of a server that does not vote: worse than any other.
+    pub const NOBODY: Vote = Vote { peer_epoch: i64::MIN, zxid: Zxid(i64::MIN), leader: ServerId(i64::MIN) };
 }
 
 /// The vote that an election ended with, as settled servers tell it to those who look.
@@ -76,7 +81,9 @@ struct Looking {
 #[derive(Clone, Debug)]
 pub struct Election {
     my_id: ServerId,
-    verifier: QuorumVerifier,
+    /// What we become under another leader.
+    peer_type: PeerType,
+    quorums: Quorums,
     /// Sent with each notification.
     config_text: String,
     /// ZooKeeper's logicalClock; lives in memory only.
@@ -90,8 +97,15 @@ pub struct Election {
 type Outbox = Vec<(ServerId, Notification)>;
 
 impl Election {
-    pub fn new(my_id: ServerId, verifier: QuorumVerifier, config_text: String) -> Self {
-        Election { my_id, verifier, config_text, round: 0, looking: None, settled: None, down: BTreeSet::new() }
+    pub fn new(my_id: ServerId, peer_type: PeerType, quorums: Quorums, config_text: String) -> Self {
+        let (round, down) = (0, BTreeSet::new());
+        Election { my_id, peer_type, quorums, config_text, round, looking: None, settled: None, down }
+    }
+
+    /// The configuration has changed, or another one is proposed or given up; `config_text` is the committed one's.
+    pub fn set_configuration(&mut self, peer_type: PeerType, quorums: Quorums, config_text: String) {
+        self.down.retain(|server| quorums.is_voter(*server));
+        (self.peer_type, self.quorums, self.config_text) = (peer_type, quorums, config_text);
     }
 
     pub fn round(&self) -> i64 {
@@ -104,8 +118,9 @@ impl Election {
         Some(looking.finalize_at.unwrap_or(looking.resend_at))
     }
 
-    /// Begins to look for a leader; `first` is the vote for ourselves.
+    /// Begins to look for a leader; `first` is the vote for ourselves, which counts only if we are a voter.
     pub fn start(&mut self, now: u64, first: Vote, out: &mut Outbox) -> Option<Decision> {
+        let first = if self.quorums.is_voter(self.my_id) { first } else { Vote::NOBODY };
         self.round += 1;
         self.settled = None;
         let mine = Ballot { vote: first, round: self.round, state: PeerState::Looking, version: 2 };
@@ -140,7 +155,7 @@ impl Election {
     pub fn on_link(&mut self, now: u64, server: ServerId, up: bool, out: &mut Outbox) -> Option<Decision> {
         if up {
             self.down.remove(&server);
-            if self.looking.is_some() && self.verifier.is_voter(server) {
+            if self.looking.is_some() && self.quorums.is_voter(server) {
                 out.push((server, self.my_notification()));
             }
             return None;
@@ -176,7 +191,7 @@ impl Election {
         out: &mut Outbox,
     ) -> Option<Decision> {
         self.down.remove(&from);
-        if !self.verifier.is_voter(from) {
+        if !self.quorums.is_voter(from) {
             out.push((from, self.my_notification())); // It wants to know; its own vote means nothing.
             return None;
         }
@@ -186,7 +201,7 @@ impl Election {
             }
             return None;
         }
-        if !self.verifier.is_voter(notification.leader) || !(-1..ROUND_MAX).contains(&notification.election_epoch) {
+        if !self.quorums.is_voter(notification.leader) || !(-1..ROUND_MAX).contains(&notification.election_epoch) {
             return None;
         }
         let ballot = Ballot {
@@ -204,6 +219,8 @@ impl Election {
 
     /// A vote of a server that looks as well.
     fn on_looking(&mut self, now: u64, from: ServerId, ballot: Ballot, out: &mut Outbox) -> Option<Decision> {
+        let quorums = &self.quorums;
+        let supersedes = |new: Vote, current: Vote| !quorums.is_weightless(new.leader) && new > current;
         let looking = self.looking.as_mut()?;
         if ballot.round < self.round {
             out.push((from, self.my_notification())); // It must catch up with our round.
@@ -216,11 +233,11 @@ impl Election {
         if ballot.round > self.round {
             self.round = ballot.round;
             looking.received.clear();
-            looking.proposal = looking.first.max(ballot.vote);
+            looking.proposal = if supersedes(ballot.vote, looking.first) { ballot.vote } else { looking.first };
             looking.finalize_at = None;
             self.count_myself();
             self.tell_all(out);
-        } else if ballot.vote > looking.proposal {
+        } else if supersedes(ballot.vote, looking.proposal) {
             looking.proposal = ballot.vote;
             looking.finalize_at = None;
             self.count_myself();
@@ -239,13 +256,13 @@ impl Election {
         let looking = self.looking.as_mut()?;
         if ballot.round == round {
             looking.received.insert(from, ballot);
-            if Self::is_elected(&self.verifier, &looking.received, &ballot, my_id, round) {
+            if Self::is_elected(&self.quorums, &looking.received, &ballot, my_id, round) {
                 return self.join(now, ballot);
             }
         }
         let looking = self.looking.as_mut()?;
         looking.settled.insert(from, ballot);
-        if Self::is_elected(&self.verifier, &looking.settled, &ballot, my_id, round) {
+        if Self::is_elected(&self.quorums, &looking.settled, &ballot, my_id, round) {
             self.round = ballot.round;
             return self.join(now, ballot);
         }
@@ -255,7 +272,7 @@ impl Election {
     /// Whether a quorum of `ballots` agrees with `ballot`, and its leader is seen to lead: else a crashed leader would be
     /// elected again and again.
     fn is_elected(
-        verifier: &QuorumVerifier,
+        quorums: &Quorums,
         ballots: &BTreeMap<ServerId, Ballot>,
         ballot: &Ballot,
         my_id: ServerId,
@@ -277,7 +294,7 @@ impl Election {
         } else {
             ballots.get(&leader).is_some_and(|own| own.state == PeerState::Leading)
         };
-        leads && verifier.is_reached(ballots.iter().filter(|(_, other)| agrees(other)).map(|(server, _)| *server))
+        leads && quorums.is_reached(ballots.iter().filter(|(_, other)| agrees(other)).map(|(server, _)| *server))
     }
 
     fn count_myself(&mut self) {
@@ -292,12 +309,12 @@ impl Election {
     fn check_quorum(&mut self, now: u64) -> Option<Decision> {
         let looking = self.looking.as_mut()?;
         let agree = looking.received.iter().filter(|(_, ballot)| ballot.vote == looking.proposal);
-        if looking.proposal.zxid == Zxid::NONE || !self.verifier.is_reached(agree.map(|(server, _)| *server)) {
+        if looking.proposal.zxid == Zxid::NONE || !self.quorums.is_reached(agree.map(|(server, _)| *server)) {
             looking.finalize_at = None;
             return None;
         }
         let may_still_vote = |voter: &ServerId| !looking.received.contains_key(voter) && !self.down.contains(voter);
-        if !self.verifier.voters().iter().any(may_still_vote) {
+        if !self.quorums.voters().iter().any(may_still_vote) {
             return self.decide(now);
         }
         looking.finalize_at.get_or_insert(now + FINALIZE_WAIT_MICROS);
@@ -316,18 +333,21 @@ impl Election {
     }
 
     fn end(&mut self, now: u64, started: u64, vote: Vote) -> Option<Decision> {
-        let state = if vote.leader == self.my_id { PeerState::Leading } else { PeerState::Following };
+        let state = match self.peer_type {
+            _ if vote.leader == self.my_id => PeerState::Leading,
+            PeerType::Participant => PeerState::Following,
+            PeerType::Observer => PeerState::Observing,
+        };
         self.settled = Some(SettledVote { vote, round: self.round, state });
         Some(Decision { leader: vote.leader, took_micros: now.saturating_sub(started) })
     }
 
     /// What we say now: our proposal, or how the election ended.
     fn my_notification(&self) -> Notification {
-        let nobody = Vote { peer_epoch: i64::MIN, zxid: Zxid(i64::MIN), leader: ServerId(i64::MIN) };
         let (vote, round, state) = match (&self.looking, &self.settled) {
             (Some(looking), _) => (looking.proposal, self.round, PeerState::Looking),
             (None, Some(settled)) => (settled.vote, settled.round, settled.state),
-            (None, None) => (nobody, self.round, PeerState::Looking),
+            (None, None) => (Vote::NOBODY, self.round, PeerState::Looking),
         };
         Notification {
             state,
@@ -341,7 +361,7 @@ impl Election {
 
     fn tell_all(&self, out: &mut Outbox) {
         let notification = self.my_notification();
-        let others = self.verifier.voters().iter().filter(|voter| **voter != self.my_id);
+        let others = self.quorums.voters().iter().filter(|voter| **voter != self.my_id);
         out.extend(others.map(|voter| (*voter, notification.clone())));
     }
 }
@@ -361,7 +381,10 @@ mod tests {
     impl World {
         fn new(n: i64) -> World {
             let voters: BTreeSet<ServerId> = (1..=n).map(ServerId).collect();
-            let of = |id| Election::new(id, QuorumVerifier::majority_of((1..=n).map(ServerId).collect()), "v".into());
+            let of = |id| {
+                let quorums = Quorums::majority_of((1..=n).map(ServerId).collect());
+                Election::new(id, PeerType::Participant, quorums, "v".into())
+            };
             World {
                 servers: voters.iter().map(|id| (*id, of(*id))).collect(),
                 queue: Default::default(),

@@ -12,7 +12,7 @@ mod quorum;
 pub use broadcast::Broadcast;
 pub use committed_log::{CommittedLog, RECENT_MAX, SyncPlan};
 pub use election::{Decision, Election, FINALIZE_WAIT_MICROS, SettledVote, Vote};
-pub use quorum::QuorumVerifier;
+pub use quorum::{QuorumVerifier, Quorums};
 
 use crate::records::{Txn, Zxid};
 use bytes::Bytes;

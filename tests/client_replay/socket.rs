@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use zabkit::jute::Record;
-use zabkit::records::{RequestHeader, ServerId, op};
+use zabkit::records::{Configuration, RequestHeader, ServerId, op};
 use zabkit::server::{
     AuthConfig, Config, Ensemble, EnsembleConfig, Listeners, NodesConfig, Server, ServerAddr, SessionsConfig, Status,
 };
@@ -91,7 +91,7 @@ fn without_a_quorum() -> (SocketAddr, Servers) {
     let servers = [me, others.clone(), others];
     let config = Config {
         my_id: Some(ServerId(1)),
-        servers: (1..).map(ServerId).zip(servers).collect(),
+        ensemble: Configuration { servers: (1..).map(ServerId).zip(servers).collect(), ..Configuration::default() },
         tick_time_ms: 1000,
         init_limit: 10,
         sync_limit: 5,

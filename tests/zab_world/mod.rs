@@ -162,9 +162,10 @@ impl World {
         };
         let config = PeerConfig {
             my_id: (self.ids.len() > 1 || self.ensemble_of_one).then_some(id),
-            voters: self.ids.iter().copied().collect(),
-            config_text: "servers\nversion=0".into(),
-            config_version: 0,
+            ensemble: Configuration::of_voters(self.ids.iter().copied()),
+            last_seen: None,
+            reconfig_enabled: false,
+            peer_type: PeerType::Participant,
             tick_ms: 100,
             init_limit: 10,
             sync_limit: 5,

@@ -13,7 +13,7 @@ const EPOCHS_AHEAD_MAX: i64 = 1_000_000;
 
 /// Why a server that asks to follow cannot be let in.
 fn refusal(core: &Core, accepted_epoch: Epoch, info: &LearnerInfo) -> Option<String> {
-    if info.config_version > core.config.config_version {
+    if info.config_version > core.committed.version {
         return Some(format!("its configuration {:#x} is newer than ours", info.config_version));
     }
     if !(0..EPOCH_MAX).contains(&accepted_epoch.0) {
@@ -39,7 +39,7 @@ impl Leader {
             self.drop_learner(link, &reason, out);
             return Ok(());
         }
-        if self.is_epoch_accepted() && accepted_epoch > self.epoch && core.verifier.is_voter(info.server) {
+        if self.is_epoch_accepted() && accepted_epoch > self.epoch && core.quorums.is_voter(info.server) {
             let is_with_us =
                 |learner: &Learner| learner.server == Some(info.server) && learner.progress >= Progress::Synced;
             if self.learners.values().any(is_with_us) {
@@ -94,7 +94,7 @@ impl Leader {
     /// With a quorum connected, the new epoch is larger than any that one of its members has accepted.
     pub(super) fn try_accept_epoch(&mut self, core: &mut Core, out: &mut Effects) {
         let known = self.with_me(core, |learner| learner.progress >= Progress::Known);
-        if self.phase != Phase::Discovery || !core.verifier.is_reached(known) {
+        if self.phase != Phase::Discovery || !core.quorums.is_reached(known) {
             return;
         }
         let accepted = self.learners.values().map(|learner| learner.accepted_epoch).max().unwrap_or_default();
@@ -149,7 +149,7 @@ impl Leader {
                 && learner.current_epoch.is_some()
                 && learner.last_logged != Zxid::NONE
         });
-        if self.phase != Phase::AwaitingEpochAcks || !core.verifier.is_reached(acked) {
+        if self.phase != Phase::AwaitingEpochAcks || !core.quorums.is_reached(acked) {
             return;
         }
         self.phase = Phase::SavingEpoch;

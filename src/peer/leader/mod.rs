@@ -129,7 +129,7 @@ impl Leader {
             epoch: core.accepted_epoch,
             summary: (core.current_epoch, core.last_logged),
             learners: BTreeMap::new(),
-            broadcast: Broadcast::new(core.verifier.clone(), core.last_logged),
+            broadcast: Broadcast::new(core.quorums.clone(), core.last_logged),
             in_flight: None,
             sessions: SessionTracker::new(core.config.tick_ms),
             syncs: Syncs::default(),
@@ -146,7 +146,7 @@ impl Leader {
         }
         if core.is_standalone() {
             leader.epoch = core.last_logged.epoch();
-            leader.broadcast = Broadcast::new(core.verifier.clone(), core.last_logged.max(Zxid::ZERO));
+            leader.broadcast = Broadcast::new(core.quorums.clone(), core.last_logged.max(Zxid::ZERO));
             leader.establish(core, now, db, out);
         } else {
             leader.try_accept_epoch(core, out);
@@ -398,7 +398,7 @@ impl Leader {
             learner.progress >= Progress::Synced && now.micros <= learner.last_heard + core.sync_limit_micros()
         };
         let synced: Vec<ServerId> = self.with_me(core, heard).collect();
-        if core.verifier.is_reached(synced.iter().copied()) {
+        if core.quorums.is_reached(synced.iter().copied()) {
             return Ok(());
         }
         let ids = synced.iter().map(ServerId::to_string).collect::<Vec<_>>().join(", ");
@@ -410,7 +410,7 @@ impl Leader {
     fn check_own_disk(&self, core: &Core, now: Now) -> Result<(), Leave> {
         match self.unflushed {
             Some((zxid, since))
-                if core.verifier.voters().len() > 1 && now.micros.saturating_sub(since) > core.sync_limit_micros() =>
+                if core.quorums.voters().len() > 1 && now.micros.saturating_sub(since) > core.sync_limit_micros() =>
             {
                 let ms = (now.micros - since) / 1000;
                 Err(Leave::because(format!("our own disk has not synced {zxid} for {ms} ms")))
@@ -451,7 +451,7 @@ impl Leader {
             let learner = self.learners.values().find(|learner| learner.server == Some(voter))?;
             (learner.progress >= Progress::Synced).then_some(learner.with_us_at)
         };
-        let Some(since) = core.verifier.reached_by_quorum(with_us) else { return };
+        let Some(since) = core.quorums.reached_by_quorum(with_us) else { return };
         let until_micros = since + core.sync_limit_micros();
         if until_micros > self.lease_until.saturating_add(core.tick_micros() / 4) {
             self.lease_until = until_micros;

@@ -344,7 +344,7 @@ impl Leader {
     /// The newest round of PINGs that a quorum has answered.
     fn answered_round(&self, core: &Core) -> Option<u64> {
         let me = core.my_id();
-        core.verifier.reached_by_quorum(|voter| {
+        core.quorums.reached_by_quorum(|voter| {
             if voter == me {
                 return Some(self.syncs.round);
             }

@@ -22,7 +22,7 @@ impl Leader {
             return;
         }
         self.phase = Phase::Synchronizing;
-        self.broadcast = Broadcast::new(core.verifier.clone(), Zxid::new(epoch, 0));
+        self.broadcast = Broadcast::new(core.quorums.clone(), Zxid::new(epoch, 0));
         let ready = self.learners.iter().filter(|(_, learner)| learner.progress == Progress::EpochAcked);
         let ready: Vec<LinkId> = ready.map(|(link, _)| *link).collect();
         for link in ready {
@@ -66,7 +66,7 @@ impl Leader {
         }
         learner.progress = Progress::Synchronizing;
         learner.with_us_at = now.micros;
-        let config = Some(core.config.config_text.clone());
+        let config = Some(core.last_seen.as_ref().unwrap_or(&core.committed).to_string());
         out.send(link, QuorumPacket::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
     }
 
@@ -146,7 +146,7 @@ impl Leader {
 
     pub(super) fn try_establish(&mut self, core: &mut Core, now: Now, db: &Database, out: &mut Effects) {
         let synced = self.with_me(core, |learner| learner.progress >= Progress::Synced);
-        if self.phase == Phase::Synchronizing && core.verifier.is_reached(synced) {
+        if self.phase == Phase::Synchronizing && core.quorums.is_reached(synced) {
             self.establish(core, now, db, out);
         }
     }

@@ -23,10 +23,9 @@ pub use quorum::QuorumConfig;
 pub use sessions::SessionsConfig;
 pub use tls::TlsConfig;
 
-use super::server_addr::{PeerType, ServerAddr, config_text};
-use crate::records::ServerId;
+use crate::records::{Configuration, PeerType, ServerAddr, ServerId};
 use reading::{Reading, read};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -91,10 +90,10 @@ pub struct Config {
     pub auto_create: bool,
     /// `fsync.warningthresholdms`.
     pub fsync_warning_ms: u32,
-    /// All members, also this one; empty: standalone.
-    pub servers: BTreeMap<ServerId, ServerAddr>,
-    /// Version of the list of servers.
-    pub servers_version: i64,
+    /// All members, also this one, as the files say at the start; empty: standalone.
+    pub ensemble: Configuration,
+    /// `peerType`; `None`: what this server's own line says.
+    pub peer_type: Option<PeerType>,
     pub four_letter_words: Whitelist,
     pub auth: AuthConfig,
     pub limits: LimitsConfig,
@@ -125,8 +124,8 @@ impl Default for Config {
             trust_empty: false,
             auto_create: true,
             fsync_warning_ms: 1000,
-            servers: BTreeMap::new(),
-            servers_version: 0,
+            ensemble: Configuration::default(),
+            peer_type: None,
             four_letter_words: Whitelist::default(),
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
@@ -181,20 +180,14 @@ impl Config {
         self.sessions.max_timeout_ms.unwrap_or(self.tick_time_ms.saturating_mul(20))
     }
 
-    /// The members that vote.
-    pub fn voters(&self) -> BTreeSet<ServerId> {
-        let voters = self.servers.iter().filter(|(_, server)| server.role == PeerType::Participant);
-        voters.map(|(&id, _)| id).collect()
-    }
-
-    /// The text of the configuration, as in `/zookeeper/config`; empty if standalone.
-    pub fn config_text(&self) -> String {
-        if self.my_id.is_none() { String::new() } else { config_text(&self.servers, self.servers_version) }
-    }
-
     /// This server's line.
     pub fn me(&self) -> Option<&ServerAddr> {
-        self.servers.get(&self.my_id?)
+        self.ensemble.servers.get(&self.my_id?)
+    }
+
+    /// What this server is under a leader. ZooKeeper: `peerType`, or the role in this server's line.
+    pub fn peer_type(&self) -> PeerType {
+        self.peer_type.or_else(|| self.me().map(|me| me.role)).unwrap_or_default()
     }
 
     fn check(&self, at: At) -> Result<(), ConfigError> {
@@ -220,13 +213,16 @@ impl Config {
                 "extendedTypesEnabled is true but Server ID is too large. Cannot be larger than {max}"
             ));
         }
-        if !self.servers.contains_key(&id) {
+        if !self.ensemble.servers.contains_key(&id) {
             return refuse(format!("My id {id} not in the peer list: add server.{id}=... or correct myid"));
         }
-        if self.voters().is_empty() {
+        if self.ensemble.voters().is_empty() {
             return refuse("no server votes: at least one must be a participant".to_owned());
         }
-        if self.me().is_some_and(|me| me.role == PeerType::Observer) {
+        if let Err(error) = self.ensemble.check() {
+            return refuse(error.to_string());
+        }
+        if self.peer_type() == PeerType::Observer {
             return refuse(format!("server.{id} is an observer, which is not supported yet: make it a participant"));
         }
         for (limit, key) in [(self.init_limit, "initLimit"), (self.sync_limit, "syncLimit")] {

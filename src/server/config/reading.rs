@@ -2,11 +2,11 @@
 //!
 //! ZooKeeper: `QuorumPeerConfig.parseProperties`.
 
+use super::super::listen::resolve;
 use super::super::properties::{self, Property};
-use super::super::server_addr::{HostPort, ServerAddr};
 use super::value::Value;
 use super::{At, Config, ConfigError, Whitelist};
-use crate::records::ServerId;
+use crate::records::{Configuration, HostPort, PeerType, ServerId};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -108,26 +108,18 @@ impl Reading {
             "standaloneEnabled" => self.standalone_disabled = !value.boolean()?,
             "dynamicConfigFile" => self.dynamic_file = Some(PathBuf::from(text)),
             "workers" => config.workers = value.number()?.min(64),
-            "peerType" if !text.eq_ignore_ascii_case("participant") => {
-                return Err(value.invalid("observers are not supported yet; only participant"));
+            "peerType" => {
+                let unrecognised = || value.invalid("Unrecognised peertype: it is participant or observer");
+                config.peer_type = Some(PeerType::parse(text).ok_or_else(unrecognised)?);
             }
-            "peerType" => {}
             "electionAlg" if text != "3" => return Err(value.invalid("only 3 (fast leader election) is supported")),
             "electionAlg" => {}
             "sslQuorum" | "quorum.auth.enableSasl" if value.boolean()? => {
                 return Err(value.invalid("not supported yet; without it the servers would talk in the clear"));
             }
             "sslQuorum" | "quorum.auth.enableSasl" | "admin.enableServer" if text.eq_ignore_ascii_case("false") => {}
-            _ if key.starts_with("server.") => {
-                let id = key["server.".len()..].parse();
-                let id = id.map_err(|_| value.invalid("server.<id>: the id must be a number"))?;
-                let server = ServerAddr::parse(text).map_err(|reason| value.invalid(&reason))?;
-                config.servers.insert(ServerId(id), server);
-            }
-            _ if key.starts_with("group.") || key.starts_with("weight.") => {
-                return Err(
-                    value.invalid("hierarchical quorums are not supported yet; majorities would count differently")
-                );
+            _ if is_of_ensemble(key) => {
+                config.ensemble.take(key, text).map_err(|error| value.invalid(&error.to_string()))?;
             }
             _ if SILENT.contains(&key) => {}
             _ => config.unknown.push((key.to_owned(), text.to_owned())),
@@ -137,15 +129,15 @@ impl Reading {
 
     /// The file of `dynamicConfigFile`: only the ensemble's lines. Its version is the suffix of its name.
     fn read_dynamic(&mut self, path: &Path) -> Result<(), ConfigError> {
-        if !self.config.servers.is_empty() {
+        if self.config.ensemble != Configuration::default() {
             return self.refuse("server lines are in this file and in that of dynamicConfigFile: keep one of them");
         }
         let text = read(path)?;
         let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
-        self.config.servers_version = i64::from_str_radix(suffix, 16).unwrap_or(0);
+        self.config.ensemble.version = i64::from_str_radix(suffix, 16).unwrap_or(0);
         let main = self.file.replace(path.to_owned());
         for property in properties::parse(&text) {
-            if !["server.", "group.", "weight."].iter().any(|prefix| property.key.starts_with(prefix)) {
+            if !is_of_ensemble(&property.key) {
                 let (key, value) = (property.key, property.value);
                 let reason = "only server, group and weight lines may be in a dynamic file".to_owned();
                 return Err(ConfigError::Invalid { at: self.at(property.line), key, value, reason });
@@ -169,15 +161,17 @@ impl Reading {
         }
         self.config.four_letter_words = words;
 
-        match self.config.voters().len() {
-            0 if !self.config.servers.is_empty() => return self.refuse("observers without participants"),
-            1 if !self.standalone_disabled && self.config.servers.len() > 1 => {
+        if let Err(error) = self.config.ensemble.check() {
+            return self.refuse(error.to_string());
+        }
+        match self.config.ensemble.voters().len() {
+            1 if !self.standalone_disabled && self.config.ensemble.servers.len() > 1 => {
                 return self.refuse("observers with one participant: set standaloneEnabled=false, or add voters");
             }
             // One server on its own: its line is ignored, as Apache does.
             1 if !self.standalone_disabled => {
                 self.client_from_line(0)?;
-                self.config.servers.clear();
+                self.config.ensemble = Configuration::default();
             }
             0 => {}
             _ => {
@@ -204,8 +198,8 @@ impl Reading {
     /// The client part of this server's own line, if `clientPort` is not set. With `id` 0: of the only line.
     fn client_from_line(&mut self, id: i64) -> Result<(), ConfigError> {
         let line = match id {
-            0 => self.config.servers.values().next(),
-            id => self.config.servers.get(&ServerId(id)),
+            0 => self.config.ensemble.servers.values().next(),
+            id => self.config.ensemble.servers.get(&ServerId(id)),
         };
         let Some(HostPort { host, port }) = line.and_then(|server| server.client.clone()) else {
             return Ok(());
@@ -224,7 +218,7 @@ impl Reading {
             (None, None) => Ok(None),
             (None, Some(_)) => self.refuse(format!("{key}Address is set, but {key} is not: set both")),
             (Some(port), None) => Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
-            (Some(port), Some(host)) => match HostPort::new(host.trim_matches(['[', ']']), port).resolve() {
+            (Some(port), Some(host)) => match resolve(&HostPort::new(host.trim_matches(['[', ']']), port)) {
                 Ok(addr) => Ok(Some(addr)),
                 Err(error) => self.refuse(format!("{key}Address {host} cannot be resolved: {error}")),
             },
@@ -249,6 +243,11 @@ impl Reading {
             Err(_) => self.refuse(format!("serverid {first:?} in {} is not a number", path.display())),
         }
     }
+}
+
+/// Whether a line says who is in the ensemble.
+fn is_of_ensemble(key: &str) -> bool {
+    ["server.", "group.", "weight."].iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// `-Dname=value` words as properties without a line.

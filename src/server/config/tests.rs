@@ -35,10 +35,10 @@ fn an_ensemble_takes_its_id_from_myid_and_its_client_port_from_its_line() {
     );
     let config = Config::parse(&text).unwrap();
     assert_eq!((config.my_id, config.client_addr), (Some(ServerId(2)), Some("127.0.0.1:0".parse().unwrap())));
-    assert_eq!(config.voters(), BTreeSet::from([ServerId(1), ServerId(2)]));
+    assert_eq!(config.ensemble.voters(), BTreeSet::from([ServerId(1), ServerId(2)]));
     assert_eq!(config.unknown, [("extra".to_owned(), "1".to_owned())]);
     assert!(["mntr", "ruok", "srvr"].iter().all(|word| config.four_letter_words.allows(word)));
-    assert!(config.config_text().ends_with("server.3=c:5:6:observer\nversion=0"));
+    assert!(config.ensemble.to_string().ends_with("server.3=c:5:6:observer\nversion=0"));
     let without_limit = text.replace("syncLimit=5\n", "");
     assert!(error(&without_limit).contains("syncLimit is not set"));
     std::fs::write(dir.path().join("myid"), "9").unwrap();
@@ -51,7 +51,7 @@ fn an_ensemble_takes_its_id_from_myid_and_its_client_port_from_its_line() {
 fn one_server_line_is_a_standalone_server() {
     let config = Config::parse("dataDir=/data\nserver.1=a:1:2:participant;127.0.0.1:2181\n").unwrap();
     assert_eq!((config.my_id, config.client_addr), (None, Some("127.0.0.1:2181".parse().unwrap())));
-    assert!(config.servers.is_empty());
+    assert!(config.ensemble.servers.is_empty());
 }
 
 #[test]
@@ -64,9 +64,11 @@ fn errors_name_the_line_and_what_to_do() {
     assert!(error("dataDir=/d\nclientPortAddress=127.0.0.1\n").contains("clientPort is not"));
     assert!(error("dataDir=/d\nminSessionTimeout=9\nmaxSessionTimeout=8\n").contains("minSessionTimeout"));
     assert!(error("dataDir=/d\nsslQuorum=true\n").contains("in the clear"));
-    assert!(error("dataDir=/d\npeerType=observer\n").contains("not supported yet"));
+    assert!(error("dataDir=/d\npeerType=leader\n").contains("participant or observer"));
     assert!(error("dataDir=/d\nquorumListenOnAllIPs=maybe\n").contains("true or false"));
-    assert!(error("dataDir=/d\nserver.1=a:1:2\nserver.2=b:1:2\ngroup.1=1:2\n").contains("hierarchical"));
+    assert!(
+        error("dataDir=/d\nserver.1=a:1:2\nserver.2=b:1:2\ngroup.1=1\n").contains("server 2 votes and is in no group")
+    );
     let missing = Config::from_file(Path::new("/nonexistent/zoo.cfg")).unwrap_err();
     assert!(missing.to_string().starts_with("cannot read /nonexistent/zoo.cfg"));
 }
@@ -91,7 +93,7 @@ fn a_dynamic_file_brings_the_servers_and_their_version() {
     let base = format!("dataDir={}\ninitLimit=5\nsyncLimit=2\n", dir.path().display());
     let text = format!("{base}dynamicConfigFile={}\n", dynamic.display());
     let config = Config::parse(&text).unwrap();
-    assert_eq!((config.servers.len(), config.servers_version), (2, 0x1f));
+    assert_eq!((config.ensemble.servers.len(), config.ensemble.version), (2, 0x1f));
     assert!(error(&format!("{text}server.3=c:1:2\n")).contains("keep one of them"));
     std::fs::write(&dynamic, "tickTime=1\n").unwrap();
     assert!(error(&text).contains("zoo.cfg.dynamic.1f:1: tickTime=1: only server"));
