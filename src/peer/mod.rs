@@ -10,10 +10,10 @@ mod database;
 mod database_tests;
 #[cfg(any(test, loom))]
 pub(crate) mod faults;
-mod follower;
 mod in_flight;
 pub mod io;
 mod leader;
+mod learner;
 mod limits;
 #[cfg(all(test, not(loom)))]
 mod limits_tests;

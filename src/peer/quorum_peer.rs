@@ -5,12 +5,12 @@
 
 use super::Database;
 use super::core::{Core, Leave, PeerConfig};
-use super::follower::Follower;
 use super::io::{
     ClientRequest, ConnId, DbOp, DiskOp, Effects, Generation, Input, LinkId, LinkOp, Note, Now, Proposal, ServerMode,
     Serving,
 };
 use super::leader::Leader;
+use super::learner::Learner;
 use crate::records::{
     ConnectRequest, CreateSessionRequest, Epoch, ForwardedBody, PeerState, QuorumPacket, Request, ServerId, SessionId,
     Zxid, is_session_password,
@@ -51,7 +51,7 @@ enum Role {
     Looking {
         read_only: ReadOnly,
     },
-    Following(Box<Follower>),
+    Following(Box<Learner>),
     Leading(Box<Leader>),
 }
 
@@ -151,7 +151,7 @@ impl QuorumPeer {
                 Some(self.core.election.next_wakeup().map_or(*at, |election| election.min(*at)))
             }
             Role::Looking { .. } => self.core.election.next_wakeup(),
-            Role::Following(follower) => Some(follower.next_wakeup(&self.core)),
+            Role::Following(learner) => Some(learner.next_wakeup(&self.core)),
             Role::Leading(leader) => Some(leader.next_wakeup(&self.core)),
         };
         let early = self.early.iter().map(|early| early.until).min();
@@ -165,7 +165,7 @@ impl QuorumPeer {
 
     pub fn status(&self) -> PeerStatus {
         let (state, leader, epoch) = match &self.role {
-            Role::Following(follower) => (PeerState::Following, Some(follower.leader()), follower.epoch()),
+            Role::Following(learner) => (PeerState::Following, Some(learner.leader()), learner.epoch()),
             Role::Leading(leader) => (PeerState::Leading, Some(self.core.my_id()), leader.epoch()),
             _ => (PeerState::Looking, None, self.core.current_epoch),
         };
@@ -197,7 +197,7 @@ impl QuorumPeer {
 
     fn is_established(&self) -> bool {
         match &self.role {
-            Role::Following(follower) => follower.is_established(),
+            Role::Following(learner) => learner.is_established(),
             Role::Leading(leader) => leader.is_established(),
             _ => false,
         }
@@ -291,7 +291,7 @@ impl QuorumPeer {
 
     fn step_role(&mut self, now: Now, input: Input, db: &Database, out: &mut Effects) -> Result<(), Leave> {
         match (&mut self.role, input) {
-            (Role::Following(follower), input) => follower.step(&mut self.core, now, input, db, out),
+            (Role::Following(learner), input) => learner.step(&mut self.core, now, input, db, out),
             (Role::Leading(leader), input) => leader.step(&mut self.core, now, input, db, out),
             (Role::Draining { pause }, Input::Drained { .. }) => {
                 let pause = *pause;
@@ -358,7 +358,7 @@ impl QuorumPeer {
         if leader != self.core.my_id() {
             out.notes.push(Note::StateChanged { state: "FOLLOWING" });
             out.links.extend(early.into_iter().map(|early| LinkOp::Close { link: early.link }));
-            self.role = Role::Following(Box::new(Follower::start(&self.core, leader, now, out)));
+            self.role = Role::Following(Box::new(Learner::start(&self.core, leader, now, out)));
             return;
         }
         out.notes.push(Note::StateChanged { state: "LEADING" });
@@ -390,7 +390,7 @@ impl QuorumPeer {
         self.core.locals.clear();
         self.core.generation.0 += 1;
         match std::mem::replace(&mut self.role, Role::Draining { pause: !was_established }) {
-            Role::Following(follower) => follower.end(out),
+            Role::Following(learner) => learner.end(out),
             Role::Leading(leader) => leader.end(out),
             _ => {}
         }
@@ -442,8 +442,8 @@ impl QuorumPeer {
             _ if !is_password_right => out.db.push(DbOp::RefuseSession { conn }),
             Role::Leading(leader) if is_local => leader.renew_local(conn, session, timeout_ms, out),
             Role::Leading(leader) => leader.renew(&self.core, now, conn, session, timeout_ms, out),
-            Role::Following(follower) if is_local => follower.renew_local(conn, session, timeout_ms, out),
-            Role::Following(follower) => follower.revalidate(conn, session, timeout_ms, out),
+            Role::Following(learner) if is_local => learner.renew_local(conn, session, timeout_ms, out),
+            Role::Following(learner) => learner.revalidate(conn, session, timeout_ms, out),
             _ if is_local => {
                 let after = self.core.last_logged;
                 out.db.push(DbOp::OpenLocalSession { conn, session, timeout_ms, after });

@@ -6,29 +6,22 @@
 //!
 //! ZooKeeper: `Learner.syncWithLeader`, `Follower.followLeader`.
 
+mod clients;
+mod synchronization;
+
 use super::Database;
 use super::core::{Core, Leave};
-use super::io::{
-    ClientRequest, ConnId, DbOp, DiskOp, Effects, End, Input, LinkId, LinkOp, Loaded, Note, Now, Proposal, ServerMode,
-    Serving,
-};
+use super::io::{ConnId, DbOp, DiskOp, Effects, Input, LinkId, LinkOp, Loaded, Note, Now, Proposal};
 use super::loader::SnapshotLoader;
-use crate::jute::Record;
-use crate::records::{
-    Epoch, ForwardedBody, ForwardedRequest, LearnerInfo, PROTOCOL_VERSION, PathOnly, QuorumPacket, Request, ServerId,
-    SessionId, SnapshotItem, Txn, Zxid,
-};
-use bytes::Bytes;
+use crate::records::{Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, Zxid};
+use clients::SyncWaiter;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// First pause before another attempt to connect to the leader, in microseconds; it doubles up to [`RETRY_MAX_MICROS`].
 const RETRY_MIN_MICROS: u64 = 2_000;
 const RETRY_MAX_MICROS: u64 = 100_000;
 /// How long connecting may take at most (or initLimit, if that is less), in microseconds.
 const CONNECT_LIMIT_MICROS: u64 = 2_000_000;
-/// The exit code of a server that got a COMMIT for another proposal than its oldest one.
-const EXIT_UNMATCHED_COMMIT: i32 = 12;
 
 /// Where in the conversation with the leader we are.
 #[derive(Debug)]
@@ -57,19 +50,9 @@ enum Phase {
     Broadcast,
 }
 
-/// Who waits for a sync.
+/// The learner's role.
 #[derive(Debug)]
-enum SyncWaiter {
-    /// A client that asked for it by this xid.
-    Client(ConnId, i32),
-    /// A client that comes back to a session that only this server knows, with its timeout in ms: what its former
-    /// connection had asked for is proposed once the sync is answered.
-    Renewal(ConnId, SessionId, i32),
-}
-
-/// The follower role.
-#[derive(Debug)]
-pub struct Follower {
+pub struct Learner {
     leader: ServerId,
     link: Option<LinkId>,
     phase: Phase,
@@ -96,11 +79,11 @@ pub struct Follower {
     renewals: VecDeque<(ConnId, SessionId)>,
 }
 
-impl Follower {
-    pub fn start(core: &Core, leader: ServerId, now: Now, out: &mut Effects) -> Follower {
+impl Learner {
+    pub fn start(core: &Core, leader: ServerId, now: Now, out: &mut Effects) -> Learner {
         out.links.push(LinkOp::Connect { leader });
         let limit = CONNECT_LIMIT_MICROS.min(core.init_limit_micros());
-        Follower {
+        Learner {
             leader,
             link: None,
             phase: Phase::Connecting { retry_at: None, pause: RETRY_MIN_MICROS, deadline: now.micros + limit },
@@ -294,18 +277,7 @@ impl Follower {
                 Ok(())
             }
             QuorumPacket::Sync { .. } => {
-                match self.syncs.pop_front() {
-                    Some(SyncWaiter::Client(conn, xid)) => out.db.push(DbOp::SyncDone { conn, xid }),
-                    Some(SyncWaiter::Renewal(conn, session, timeout_ms)) if core.locals.lives(session) => {
-                        let after = self.last_received;
-                        out.db.push(DbOp::OpenLocalSession { conn, session, timeout_ms, after });
-                    }
-                    // It has ended meanwhile, or become one of the ensemble.
-                    Some(SyncWaiter::Renewal(conn, session, timeout_ms)) => {
-                        self.revalidate(conn, session, timeout_ms, out);
-                    }
-                    None => {}
-                }
+                self.on_synced(core, out);
                 Ok(())
             }
             QuorumPacket::Revalidated { session, valid } => self.on_revalidated(session, valid, out),
@@ -357,250 +329,6 @@ impl Follower {
         if let Some(link) = self.link {
             out.send(link, QuorumPacket::AckEpoch { last_logged: core.last_logged, current_epoch });
         }
-    }
-
-    fn on_sync_start(&mut self, how: &'static str, zxid: Zxid, next: Phase, out: &mut Effects) -> Result<(), Leave> {
-        if !matches!(self.phase, Phase::AwaitingSync) {
-            return Err(self.unexpected(how));
-        }
-        out.notes.push(Note::SyncReceived { how, zxid });
-        if how != "DIFF" {
-            (self.last_received, self.flushed) = (zxid, zxid);
-        }
-        self.phase = next;
-        Ok(())
-    }
-
-    fn on_snapshot_items(&mut self, items: Vec<SnapshotItem>, end: bool) -> Result<(), Leave> {
-        let Phase::ReceivingSnapshot { loader, .. } = &mut self.phase else {
-            return Err(self.unexpected("a snapshot stream"));
-        };
-        for item in items {
-            loader
-                .push(item)
-                .map_err(|error| Leave::because(format!("the leader's snapshot is malformed: {error}")))?;
-        }
-        if end
-            && let Phase::ReceivingSnapshot { zxid, loader } =
-                std::mem::replace(&mut self.phase, Phase::CollectingHistory)
-        {
-            let loaded = loader
-                .finish(zxid)
-                .map_err(|error| Leave::because(format!("the leader's snapshot is malformed: {error}")))?;
-            self.staged = Some((zxid, Box::new(loaded)));
-        }
-        Ok(())
-    }
-
-    fn on_truncated(
-        &mut self,
-        core: &mut Core,
-        now: Now,
-        loaded: Box<Loaded>,
-        db: &Database,
-        out: &mut Effects,
-    ) -> Result<(), Leave> {
-        let held = loaded.last_zxid;
-        core.install_loaded(loaded, out);
-        if !matches!(self.phase, Phase::Truncating) {
-            return Ok(());
-        }
-        if held != self.last_received {
-            // We hold less than the leader believes: its history would leave a gap behind ours. Tell it the truth.
-            return Err(Leave::because(format!(
-                "after truncation the log ends at {held}, the leader expects {}",
-                self.last_received
-            )));
-        }
-        self.phase = Phase::CollectingHistory;
-        for packet in std::mem::take(&mut self.deferred) {
-            self.on_packet(core, now, packet, db, out)?;
-        }
-        Ok(())
-    }
-
-    fn on_proposal(&mut self, core: &mut Core, zxid: Zxid, bytes: Bytes, out: &mut Effects) -> Result<(), Leave> {
-        let collecting = matches!(self.phase, Phase::CollectingHistory);
-        if !collecting && !self.is_history_requested() {
-            return Err(self.unexpected("PROPOSAL"));
-        }
-        if collecting && self.staged.as_ref().is_some_and(|(snapshot, _)| zxid <= *snapshot) {
-            return Ok(()); // The snapshot holds it already.
-        }
-        let last = self.last_received;
-        let follows = zxid > last && (zxid.0 - 1 == last.0 || zxid.epoch() > last.epoch());
-        if !follows {
-            return Err(Leave::because(format!("proposal {zxid} does not follow {last}")));
-        }
-        let txn = Txn::from_bytes(&bytes)
-            .map_err(|error| Leave::because(format!("proposal {zxid} of the leader is malformed: {error}")))?;
-        if txn.zxid != zxid {
-            return Err(Leave::because(format!("proposal {zxid} holds transaction {}", txn.zxid)));
-        }
-        self.last_received = zxid;
-        let proposal = Proposal { txn: Arc::new(txn), bytes };
-        if collecting {
-            self.not_logged.push_back(proposal);
-        } else {
-            self.log(core, proposal, out);
-        }
-        Ok(())
-    }
-
-    fn log(&mut self, core: &mut Core, proposal: Proposal, out: &mut Effects) {
-        self.to_ack.push_back(proposal.zxid());
-        core.log(proposal, out);
-    }
-
-    /// Whether NEWLEADER has come: from then on proposals go to the log as they arrive.
-    fn is_history_requested(&self) -> bool {
-        matches!(self.phase, Phase::PersistingHistory | Phase::SavingEpoch | Phase::AwaitingUpToDate | Phase::Broadcast)
-    }
-
-    fn on_commit(&mut self, core: &mut Core, zxid: Zxid, out: &mut Effects) -> Result<(), Leave> {
-        if matches!(self.phase, Phase::Broadcast) {
-            return Self::apply_commit(core, zxid, out);
-        }
-        if !matches!(self.phase, Phase::CollectingHistory) && !self.is_history_requested() {
-            return Err(self.unexpected("COMMIT"));
-        }
-        self.committed.push_back(zxid);
-        Ok(())
-    }
-
-    fn apply_commit(core: &mut Core, zxid: Zxid, out: &mut Effects) -> Result<(), Leave> {
-        match core.uncommitted.front() {
-            Some(first) if first.zxid() == zxid => {
-                core.commit_first(out);
-                Ok(())
-            }
-            Some(first) if zxid > core.last_committed => {
-                let reason = format!("COMMIT of {zxid}, but the oldest proposal here is {}", first.zxid());
-                out.end = Some(End { code: EXIT_UNMATCHED_COMMIT, reason: reason.clone() });
-                Err(Leave::because(reason))
-            }
-            // What the history brought is committed already.
-            _ if zxid <= core.last_committed => Ok(()),
-            _ => Err(Leave::because(format!("COMMIT of {zxid}, which was never proposed here"))),
-        }
-    }
-
-    // ----- NEWLEADER: history, then epoch, then the ACK -----
-
-    fn on_new_leader(&mut self, core: &mut Core, now: Now, zxid: Zxid, out: &mut Effects) -> Result<(), Leave> {
-        if !matches!(self.phase, Phase::CollectingHistory) {
-            return Err(self.unexpected("NEWLEADER"));
-        }
-        if zxid != Zxid::new(self.epoch, 0) {
-            return Err(Leave::because(format!("NEWLEADER of {zxid} in epoch {}", self.epoch)));
-        }
-        if let Some((zxid, loaded)) = self.staged.take() {
-            core.install_loaded(loaded, out);
-            out.disk.push(DiskOp::TakeSnapshot { generation: core.generation, zxid, install: true });
-        }
-        core.set_config(now, out);
-        for proposal in std::mem::take(&mut self.not_logged) {
-            self.log(core, proposal, out);
-        }
-        out.disk.push(DiskOp::Drain { generation: core.generation });
-        self.phase = Phase::PersistingHistory;
-        Ok(())
-    }
-
-    fn on_history_durable(&mut self, core: &mut Core, out: &mut Effects) -> Result<(), Leave> {
-        if matches!(self.phase, Phase::PersistingHistory) {
-            self.phase = Phase::SavingEpoch;
-            core.current_epoch = self.epoch;
-            out.disk.push(DiskOp::SaveCurrentEpoch { generation: core.generation, epoch: self.epoch });
-        }
-        Ok(())
-    }
-
-    fn on_current_epoch_saved(&mut self, epoch: Epoch, out: &mut Effects) -> Result<(), Leave> {
-        if matches!(self.phase, Phase::SavingEpoch) && epoch == self.epoch {
-            self.phase = Phase::AwaitingUpToDate;
-            self.send_new_leader_ack(out);
-        }
-        Ok(())
-    }
-
-    fn send_new_leader_ack(&self, out: &mut Effects) {
-        if let Some(link) = self.link {
-            out.send(link, QuorumPacket::Ack { zxid: Zxid::new(self.epoch, 0) });
-        }
-    }
-
-    fn on_up_to_date(&mut self, core: &mut Core, now: Now, out: &mut Effects) -> Result<(), Leave> {
-        if !matches!(self.phase, Phase::AwaitingUpToDate) {
-            return Err(self.unexpected("UPTODATE"));
-        }
-        self.send_new_leader_ack(out);
-        for zxid in std::mem::take(&mut self.committed) {
-            Self::apply_commit(core, zxid, out)?;
-        }
-        self.phase = Phase::Broadcast;
-        // The NEWLEADER ACK covered what was committed by then.
-        self.to_ack.retain(|zxid| *zxid > core.last_committed);
-        // The epoch's beginning is what the leader shows too: a client may move here after a read there.
-        if core.last_committed < Zxid::new(self.epoch, 0) {
-            core.last_committed = Zxid::new(self.epoch, 0);
-            out.db.push(DbOp::SetLastProcessed(core.last_committed));
-        }
-        core.settle_as_follower(self.epoch);
-        self.lease_until = now.micros + core.sync_limit_micros();
-        out.db.push(DbOp::Serve(Serving {
-            generation: core.generation,
-            mode: ServerMode::Follower,
-            until_micros: self.lease_until,
-        }));
-        out.notes.push(Note::Following { epoch: self.epoch, leader: self.leader });
-        self.ack_flushed(out);
-        Ok(())
-    }
-
-    /// One ACK for each transaction, ascending: ZooKeeper's leader commits a proposal only by an ACK of its own.
-    fn ack_flushed(&mut self, out: &mut Effects) {
-        let (Phase::Broadcast, Some(link)) = (&self.phase, self.link) else { return };
-        while let Some(zxid) = self.to_ack.front().copied().filter(|zxid| *zxid <= self.flushed) {
-            self.to_ack.pop_front();
-            out.send(link, QuorumPacket::Ack { zxid });
-        }
-    }
-
-    // ----- Clients -----
-
-    fn forward(&mut self, requests: Vec<ClientRequest>, out: &mut Effects) {
-        let Some(link) = self.link else { return };
-        for ClientRequest { conn, session, xid, body, auth } in requests {
-            if matches!(body, ForwardedBody::Request(Request::Sync(_))) {
-                self.syncs.push_back(SyncWaiter::Client(conn, xid));
-            }
-            out.send(link, QuorumPacket::Request(ForwardedRequest { session, cxid: xid, body, auth: auth.to_vec() }));
-        }
-    }
-
-    /// Asks the leader whether a session lives; the answer comes in the same stream.
-    pub fn revalidate(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Effects) {
-        if let Some(link) = self.link {
-            self.renewals.push_back((conn, session));
-            out.send(link, QuorumPacket::Revalidate { session, timeout_ms });
-        }
-    }
-
-    /// A client comes back to a session that only this server knows.
-    pub fn renew_local(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Effects) {
-        let Some(link) = self.link else { return };
-        self.syncs.push_back(SyncWaiter::Renewal(conn, session, timeout_ms));
-        let body = ForwardedBody::Request(Request::Sync(PathOnly { path: Some("/".to_owned()) }));
-        out.send(link, QuorumPacket::Request(ForwardedRequest { session, cxid: 0, body, auth: Vec::new() }));
-    }
-
-    fn on_revalidated(&mut self, session: SessionId, valid: bool, out: &mut Effects) -> Result<(), Leave> {
-        let asked = self.renewals.iter().position(|(_, waiting)| *waiting == session);
-        if let Some((conn, session)) = asked.and_then(|index| self.renewals.remove(index)) {
-            out.db.push(DbOp::SessionRenewed { conn, session, valid, after: self.last_received });
-        }
-        Ok(())
     }
 
     /// We may answer reads as long as the leader would still count us as synced.

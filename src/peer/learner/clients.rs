@@ -1,0 +1,67 @@
+//! A learner's clients: their writes and syncs go to the leader, and so does the question whether a session lives.
+//!
+//! Answers of the leader have no ids: they come in the order of the questions. ZooKeeper: `FollowerRequestProcessor`,
+//! `Learner.request`, `Learner.validateSession`.
+
+use super::super::core::{Core, Leave};
+use super::super::io::{ClientRequest, ConnId, DbOp, Effects};
+use super::Learner;
+use crate::records::{ForwardedBody, ForwardedRequest, PathOnly, QuorumPacket, Request, SessionId};
+
+#[derive(Debug)]
+pub(super) enum SyncWaiter {
+    /// A client that asked for it by this xid.
+    Client(ConnId, i32),
+    /// A client that comes back to a session that only this server knows, with its timeout in ms: what its former
+    /// connection had asked for is proposed once the sync is answered.
+    Renewal(ConnId, SessionId, i32),
+}
+
+impl Learner {
+    pub(super) fn forward(&mut self, requests: Vec<ClientRequest>, out: &mut Effects) {
+        let Some(link) = self.link else { return };
+        for ClientRequest { conn, session, xid, body, auth } in requests {
+            if matches!(body, ForwardedBody::Request(Request::Sync(_))) {
+                self.syncs.push_back(SyncWaiter::Client(conn, xid));
+            }
+            out.send(link, QuorumPacket::Request(ForwardedRequest { session, cxid: xid, body, auth: auth.to_vec() }));
+        }
+    }
+
+    /// Asks the leader whether a session lives; the answer comes in the same stream.
+    pub fn revalidate(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Effects) {
+        if let Some(link) = self.link {
+            self.renewals.push_back((conn, session));
+            out.send(link, QuorumPacket::Revalidate { session, timeout_ms });
+        }
+    }
+
+    /// A client comes back to a session that only this server knows.
+    pub fn renew_local(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Effects) {
+        let Some(link) = self.link else { return };
+        self.syncs.push_back(SyncWaiter::Renewal(conn, session, timeout_ms));
+        let body = ForwardedBody::Request(Request::Sync(PathOnly { path: Some("/".to_owned()) }));
+        out.send(link, QuorumPacket::Request(ForwardedRequest { session, cxid: 0, body, auth: Vec::new() }));
+    }
+
+    pub(super) fn on_revalidated(&mut self, session: SessionId, valid: bool, out: &mut Effects) -> Result<(), Leave> {
+        let asked = self.renewals.iter().position(|(_, waiting)| *waiting == session);
+        if let Some((conn, session)) = asked.and_then(|index| self.renewals.remove(index)) {
+            out.db.push(DbOp::SessionRenewed { conn, session, valid, after: self.last_received });
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_synced(&mut self, core: &Core, out: &mut Effects) {
+        match self.syncs.pop_front() {
+            Some(SyncWaiter::Client(conn, xid)) => out.db.push(DbOp::SyncDone { conn, xid }),
+            Some(SyncWaiter::Renewal(conn, session, timeout_ms)) if core.locals.lives(session) => {
+                let after = self.last_received;
+                out.db.push(DbOp::OpenLocalSession { conn, session, timeout_ms, after });
+            }
+            // It has ended meanwhile, or become one of the ensemble.
+            Some(SyncWaiter::Renewal(conn, session, timeout_ms)) => self.revalidate(conn, session, timeout_ms, out),
+            None => {}
+        }
+    }
+}
