@@ -1,0 +1,306 @@
+"""Every command of docs/migrating-from-zookeeper.md, typed into bash in the order of the page, on a real ensemble.
+
+Three servers of Apache 3.8.0, started by its own script, are replaced as the page says, rolled back, and restored from
+a copy. A "host" is one bash that begins with the page's own block of names and goes on with the values of the test. The
+first command that fails ends its bash, and the test. A block that no step has run fails it too: then `STEPS` has to
+learn where the page has a new one.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from harness import wire
+from harness.command import ROOT, ApacheMissing, apache_command, zabkit_binary
+from harness.ports import PortBlock
+from harness.until import wait_until
+
+GUIDE = ROOT / "docs" / "migrating-from-zookeeper.md"
+SCRIPTS = Path("/usr/share/zookeeper/bin")
+#: Quick to start rather than quick to run; three servers and clients on one machine.
+JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
+SESSION_MS = 60_000
+
+
+def blocks():
+    """Heading -> its bash blocks, in the order of the page."""
+    found, heading, lines = {}, None, None
+    for line in GUIDE.read_text().splitlines():
+        if lines is not None:
+            if line == "```":
+                found.setdefault(heading, []).append("\n".join(lines))
+                lines = None
+            else:
+                lines.append(line)
+        elif line.startswith("## "):
+            heading = line[3:]
+        elif line == "```bash":
+            lines = []
+    return found
+
+
+class Host:
+    """One bash on the host of one member; variables stay from block to block."""
+
+    def __init__(self, place, number, ports, environment):
+        self.dir = place / str(number)
+        self.data, self.conf, self.backup = self.dir / "data", self.dir / "conf", self.dir / "backup"
+        self.number, (self.port, self.quorum, self.election, self.spare) = number, ports
+        self.address = ("127.0.0.1", self.port)
+        for folder in (self.data, self.conf, self.backup):
+            folder.mkdir(parents=True)
+        self.said = self.dir / "said.txt"
+        self._files = 0
+        with open(self.said, "wb") as said:
+            self.bash = subprocess.Popen(
+                ["bash", "--norc", "-e", "-o", "pipefail"],
+                cwd=self.dir,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+
+    def type(self, commands, timeout_s=120.0):
+        """Run commands to their end; what they said, or a failure with it."""
+        self._files += 1
+        script, done, before = (
+            self.dir / f"{self._files}.sh",
+            self.dir / f"{self._files}.done",
+            self.said.stat().st_size,
+        )
+        script.write_text(commands + "\n")
+        self.bash.stdin.write(f". {script} </dev/null\n: > {done}\n".encode())
+        self.bash.stdin.flush()
+
+        def told():
+            return "\n".join([f"host {self.number}, at", commands, "it said", self._since(before)])
+
+        def ended():
+            if done.exists():
+                return True
+            assert self.bash.poll() is None, f"a command failed: {told()}"
+            return False
+
+        wait_until(ended, "the commands end", timeout_s, told)
+        return self._since(before)
+
+    def _since(self, begin):
+        with open(self.said, "rb") as said:
+            said.seek(begin)
+            return said.read().decode(errors="replace")
+
+    def role(self):
+        return next(iter(re.findall(r"^Mode: (\w+)$", wire.four_letter(self.address, "srvr") or "", re.M)), None)
+
+    def is_zabkit(self):
+        return "zabkit" in (wire.four_letter(self.address, "srvr") or "")
+
+    def close(self):
+        with suppress(ProcessLookupError):
+            os.killpg(self.bash.pid, signal.SIGKILL)  # The servers are of its group.
+        self.bash.wait()
+        self.bash.stdin.close()
+
+
+class Holder(threading.Thread):
+    """A session with an ephemeral that writes to whatever server will have it, and notes what was acknowledged."""
+
+    def __init__(self, hosts):
+        super().__init__(daemon=True)
+        self.hosts, self.session, self.acked, self.failure = hosts, wire.Session(SESSION_MS), [], None
+        with self._connect(0) as link:
+            link.create("/held", b"", flags=1)
+            link.create("/written")
+        self.id = self.session.id
+        self._stop_asked = threading.Event()
+
+    def _connect(self, turn):
+        return wire.Connection(self.hosts[turn % len(self.hosts)].address, self.session, 5.0)
+
+    def run(self):
+        turn = number = 0
+        try:
+            while not self._stop_asked.is_set():
+                turn += 1
+                # Between two tries, and between two writes: the servers that start need the processor.
+                with suppress(OSError), self._connect(turn) as link:
+                    while not self._stop_asked.wait(0.02):
+                        number += 1
+                        link.create(f"/written/{number}", b"")
+                        self.acked.append(number)
+                self._stop_asked.wait(0.05)
+        except BaseException as error:  # Expired among them: the session was lost.
+            self.failure = error
+
+    def finish(self):
+        self._stop_asked.set()
+        self.join(30)
+        if self.failure:
+            raise self.failure
+        return self
+
+
+@pytest.fixture
+def hosts():
+    """Three hosts with Apache's scripts in their PATH, an ensemble of Apache's on them."""
+    if os.environ.get("ZABKIT_SKIP_APACHE") == "1":
+        pytest.skip("ZABKIT_SKIP_APACHE=1")
+    try:
+        apache_command()
+    except ApacheMissing as reason:
+        pytest.fail(str(reason))
+    place, ports = Path(tempfile.mkdtemp(prefix="zabkit-guide-")), PortBlock()
+    tools = place / "bin"
+    shutil.copytree(SCRIPTS, tools)
+    # Debian's have one log directory for all servers of a machine.
+    environment_file = tools / "zkEnv.sh"
+    environment_file.write_text(re.sub(r"(?m)^ZOO_LOG_DIR=.*$", f"ZOO_LOG_DIR={place}", environment_file.read_text()))
+    (tools / "zabkit").symlink_to(zabkit_binary())
+    environment = {
+        **os.environ,
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "SERVER_JVMFLAGS": f"{JVM} -Xmx256m -Dzookeeper.admin.enableServer=false",
+        "CLIENT_JVMFLAGS": JVM,
+        "JMXDISABLE": "true",
+    }
+    made = [Host(place, number, [ports.take() for _ in range(4)], environment) for number in (1, 2, 3)]
+    servers = "".join(f"server.{host.number}=127.0.0.1:{host.quorum}:{host.election}\n" for host in made)
+    for host in made:
+        keys = {
+            "tickTime": 500,
+            "initLimit": 20,
+            "syncLimit": 10,
+            "maxSessionTimeout": SESSION_MS,
+            "dataDir": host.data,
+            "clientPortAddress": "127.0.0.1",
+            "clientPort": host.port,
+            "4lw.commands.whitelist": "*",
+        }
+        (host.conf / "zoo.cfg").write_text("".join(f"{key}={value}\n" for key, value in keys.items()) + servers)
+        (host.data / "myid").write_text(f"{host.number}\n")
+    try:
+        yield made
+    finally:
+        for host in made:
+            host.close()
+        ports.close()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+class Page:
+    """The blocks of the page, and which of them have been run."""
+
+    def __init__(self):
+        self.blocks, self.done = blocks(), set()
+
+    def run(self, heading, host, only=None):
+        """All blocks below a heading, or one of them; what the last one said."""
+        assert heading in self.blocks, f"{GUIDE.name} has no bash below {heading!r}"
+        said = ""
+        for number, text in enumerate(self.blocks[heading]):
+            if only is None or only == number:
+                said = host.type(text)
+                self.done.add((heading, number))
+        return said
+
+    def left_out(self):
+        every = {(heading, number) for heading, texts in self.blocks.items() for number in range(len(texts))}
+        return sorted(every - self.done)
+
+
+def enter(page, host, hosts):
+    """The page's names, then the values of this test."""
+    page.run("Names", host)
+    servers = " ".join(f"127.0.0.1:{one.port}" for one in hosts)
+    host.type(
+        f'SERVERS="{servers}" ME=127.0.0.1:{host.port} CONF={host.conf} DATA={host.data} '
+        f"BACKUP={host.backup} SPARE_PORT={host.spare}"
+    )
+
+
+def leader_last(hosts):
+    roles = wait_until(
+        lambda: (lambda roles: roles if None not in roles.values() else None)({one: one.role() for one in hosts}),
+        "every member has a role",
+    )
+    return sorted(hosts, key=lambda one: (roles[one] == "leader", one.number))
+
+
+def children_of(host, path):
+    with host_link(host) as link:
+        link.sync(path)
+        return link.children(path)
+
+
+def host_link(host):
+    return wire.Connection(host.address, wire.Session(10_000))
+
+
+@pytest.mark.timeout(400)
+def test_every_command_of_the_guide_works_in_its_order(hosts):
+    page = Page()
+    for host in hosts:
+        enter(page, host, hosts)
+        host.type('zkServer.sh start "$CONF/zoo.cfg"')
+    leader_last(hosts)
+    holder = Holder(hosts)
+    holder.start()
+
+    page.run("Check the ensemble", hosts[0])
+    for host in hosts:
+        page.run("Check the settings", host)
+    page.run("Rehearse on a copy", hosts[0])
+
+    order = leader_last(hosts)
+    for host in order:
+        assert not host.is_zabkit()
+        page.run("Replace one member", host)
+        assert host.is_zabkit()
+        page.run("Verify", host)
+
+    back = leader_last(hosts)
+    for host in back:
+        page.run("Roll back", host)
+        assert not host.is_zabkit()
+        page.run("Verify", host)
+
+    holder.finish()
+    for host in hosts:
+        with host_link(host) as link:
+            link.sync("/")
+            assert link.exists("/held").ephemeral_owner == holder.id
+            missing = {str(number) for number in holder.acked} - set(link.children("/written"))
+            assert not missing, f"acknowledged and gone: {missing}"
+    assert len(holder.acked) > 100, "too few writes to prove anything"
+
+    restore(page, hosts, order[-1])
+    assert not page.left_out(), "blocks that nothing has run"
+
+
+def restore(page, hosts, last_replaced):
+    """The section about copies: afterwards the ensemble is what the last copy was."""
+    with host_link(hosts[0]) as link:
+        link.create("/after-the-copy")
+    for host in hosts:
+        page.run("Restore a copy", host, only=0)
+        shutil.copytree(last_replaced.backup / "data-of-apache", host.backup / "restore")
+    for host in hosts:
+        page.run("Restore a copy", host, only=1)
+    for host in hosts:
+        page.run("Restore a copy", host, only=2)
+    leader_last(hosts)
+    for host in hosts:
+        page.run("Check the ensemble", host)
+        with host_link(host) as link:
+            link.sync("/")
+            assert link.exists("/written")
+            assert not link.exists("/after-the-copy")
