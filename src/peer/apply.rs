@@ -34,8 +34,15 @@ impl Database {
         let result = self.apply(txn, dirty);
         self.last_processed = self.last_processed.max(txn.zxid);
         match &txn.body {
-            TxnBody::CreateSession(body) => _ = self.sessions.insert(txn.session, body.timeout_ms),
-            TxnBody::CloseSession { .. } => _ = self.sessions.remove(&txn.session),
+            TxnBody::CreateSession(body) => {
+                self.sessions.insert(txn.session, body.timeout_ms);
+                // Every server tells of a new session once, also of another's, as Apache's do.
+                self.touch_new(txn.session, body.timeout_ms);
+            }
+            TxnBody::CloseSession { .. } => {
+                self.sessions.remove(&txn.session);
+                self.touch_no_more(txn.session);
+            }
             _ => {}
         }
         if let Some(digest) = &txn.digest

@@ -262,6 +262,16 @@ impl Database {
         sessions.insert(state.session, state.timeout_ms);
     }
 
+    /// A session of the ensemble has begun.
+    pub(super) fn touch_new(&mut self, session: SessionId, timeout_ms: i32) {
+        get_mut(&mut self.touched).global.insert(session, timeout_ms);
+    }
+
+    /// A session of the ensemble has ended.
+    pub(super) fn touch_no_more(&mut self, session: SessionId) {
+        get_mut(&mut self.touched).global.remove(&session);
+    }
+
     /// Whether this server, without a quorum, answers reads.
     pub(super) fn is_read_only(&self) -> bool {
         self.serving.is_some_and(|serving| serving.mode == ServerMode::ReadOnly)
