@@ -80,9 +80,7 @@ impl Comparer {
         self.counts.packets += 1;
         self.counts.bytes += received.len();
         self.counts.masked += fields.iter().map(|(range, _)| range.len()).sum::<usize>();
-        if verdict.is_err() {
-            return verdict;
-        }
+        verdict?;
         let is_free = |at: usize| fields.iter().any(|(range, field)| *field != Field::Session && range.contains(&at));
         let mut altered = received.to_vec();
         for at in (0..altered.len()).filter(|&at| !is_free(at)) {

@@ -94,17 +94,14 @@ impl Before {
     /// What the leader of a sequence of epoch 2 has when it is elected: all that its committed list was seen to hold.
     pub fn of_leader(sequence: &Sequence) -> Before {
         let mut before = Before::of(sequence);
-        match sequence.name.as_str() {
-            // The learner had logged more than was committed.
-            "sequence-10" => {
-                let last = Zxid(0x1_0000_0005);
-                let mut error = recorded("broadcast", "PROPOSAL:error");
-                error[28..36].copy_from_slice(&last.0.to_be_bytes());
-                before.tail = vec![(last, error[16..error.len() - 4].to_vec())];
-                before.snapshot.0 = Zxid(0x1_0000_0004);
-                before.zxid = last;
-            }
-            _ => {}
+        // The learner had logged more than was committed.
+        if sequence.name == "sequence-10" {
+            let last = Zxid(0x1_0000_0005);
+            let mut error = recorded("broadcast", "PROPOSAL:error");
+            error[28..36].copy_from_slice(&last.0.to_be_bytes());
+            before.tail = vec![(last, error[16..error.len() - 4].to_vec())];
+            before.snapshot.0 = Zxid(0x1_0000_0004);
+            before.zxid = last;
         }
         before
     }

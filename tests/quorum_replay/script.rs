@@ -43,11 +43,6 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// The packets of one side.
-    pub fn of(&self, from_leader: bool) -> impl Iterator<Item = &Packet> {
-        self.packets.iter().filter(move |packet| packet.from_leader == from_leader)
-    }
-
     pub fn find(&self, name: &str) -> Option<&Packet> {
         self.packets.iter().find(|packet| packet.name() == name)
     }

@@ -14,7 +14,6 @@ use zabkit::server::{Config, Listeners, Server};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct World {
-    pub id: ServerId,
     pub server: Server,
     pub puppets: Puppets,
     /// The sequence, with the addresses of this run.
@@ -62,7 +61,7 @@ impl World {
         let puppets = Puppets::start(id, addr, election_listeners, config + "version=0", policy);
         let listeners = Listeners { client: None, election: Some(election), quorum: Some(quorum) };
         let server = Server::start(Config::from_file(&file).unwrap(), listeners).unwrap();
-        World { id, server, puppets, sequence, ports, quorum_port, quorum: quorum_listeners, _dir: dir }
+        World { server, puppets, sequence, ports, quorum_port, quorum: quorum_listeners, _dir: dir }
     }
 
     /// The connection of the server to `leader`.
