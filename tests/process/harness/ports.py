@@ -59,6 +59,11 @@ class PortBlock:
             os.close(lock)
         raise RuntimeError("no free block of ports")
 
+    @property
+    def left(self):
+        """How many it can still give."""
+        return self._end - self._next
+
     def take(self):
         """The next unused port of the block."""
         assert self._next < self._end, "a test needs more than 32 ports"

@@ -1,0 +1,157 @@
+"""One ensemble of Apache's servers and zabkit's: every mixture, every way to catch up, kills under load.
+
+    run.py                    everything; about 5 minutes
+    run.py --quick            the form for CI
+    run.py --only KIND        mixtures, catch-up or kills; may be repeated
+    run.py --mixture AAZ      only with this mixture (see mixed.py)
+    run.py --kills N --seed S
+
+A proxy stands between all members and reads what they say (proxy.py, packets.py): each line names the kinds and process
+ids of the members, who leads (`*`), and which packets passed between which kinds. With `ZK39_LIB` naming a folder of
+Apache's newer jars, there are mixtures with that as well.
+"""
+
+import argparse
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT / "tests" / "process"), str(Path(__file__).resolve().parent)]
+
+import catch_up  # noqa: E402
+import kills  # noqa: E402
+import mixed  # noqa: E402
+import mixtures  # noqa: E402
+from harness.command import ApacheMissing  # noqa: E402
+from harness.ensemble import LIVE  # noqa: E402
+
+QUICK_MIXTURES = ("AAZ", "AZZ", "AZAZA")
+MIXTURES = ("AAA", "AAZ", "AZA", "ZAA", "AZZ", "ZAZ", "ZZA", "ZZZ", "AAAAZ", "AZAAZ", "ZAZAZ", "ZZZAZ")
+#: Kills in each mixture.
+QUICK_KILLS = {"AAZ": 5}
+KILLS = {"AAZ": 15, "AZZ": 15, "AZAZA": 10, "ZAZAZ": 10}
+NEWER_MIXTURES = ("NNZ", "NZZ", "ANZ")
+
+
+class Line:
+    """What one check says."""
+
+    def __init__(self):
+        self.parts, self.failed = [], False
+
+    def add(self, text):
+        self.parts.append(text)
+
+
+class Checks:
+    """Counts checks, and prints a line for each."""
+
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self._servers = None
+
+    @contextmanager
+    def context(self, servers):
+        """Whose logs are shown when a check fails."""
+        before, self._servers = self._servers, servers
+        try:
+            yield
+        finally:
+            self._servers = before
+
+    @contextmanager
+    def check(self, name):
+        """One check: passes unless an exception leaves it."""
+        line, began = Line(), time.monotonic()
+        try:
+            yield line
+        except Exception as error:
+            line.failed = True
+            reason = f"{type(error).__name__}: {error}"
+            self._print("FAIL", name, line, began)
+            print(f"  {reason}")
+            for place in traceback.extract_tb(error.__traceback__):
+                print(f"  at {place.filename}:{place.lineno}")
+            if self._servers is not None:
+                self._keep(name)
+                print(f"  {self._servers.describe()}")
+                for log in (member.log_text() for member in self._servers):
+                    print("---\n" + "\n".join([text for text in log.splitlines() if " srvr command" not in text][-30:]))
+                print("--- the last packets")
+                print("\n".join(map(str, self._servers.proxy.packets[-60:])), flush=True)
+            self.failed += 1
+        else:
+            self._print("ok  ", name, line, began)
+            self.passed += 1
+
+    def _keep(self, name):
+        """All packets that passed and all logs, in files."""
+        folder = Path(os.environ.get("INTEROP_DIR", ".")) / re.sub(r"\W+", "-", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "packets.txt").write_text("\n".join(map(str, self._servers.proxy.packets)) + "\n")
+        for member in self._servers:
+            (folder / f"server-{member.id}.log").write_text(member.log_text())
+        print(f"  all packets and logs: {folder}")
+
+    def _print(self, verdict, name, line, began):
+        print(f"{verdict} {name} [{time.monotonic() - began:.1f} s] {' | '.join(line.parts)}", flush=True)
+
+    def skip(self, name, why):
+        print(f"skip {name}: {why}", flush=True)
+        self.skipped += 1
+
+
+def _end(*_):
+    """SIGTERM: servers and their directories go."""
+    for ensemble in list(LIVE):
+        ensemble.close()
+    os._exit(143)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the form for CI")
+    parser.add_argument("--only", action="append", choices=("mixtures", "catch-up", "kills"))
+    parser.add_argument("--mixture", action="append", help="a word such as AAZ; may be repeated")
+    parser.add_argument("--kills", type=int, help="in each mixture, instead of its usual number")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end)
+    checks = Checks()
+    try:
+        kinds = mixed.templates()
+    except ApacheMissing as reason:
+        print(f"zab: {reason}", file=sys.stderr)
+        sys.exit(2)
+    wanted = options.only or ("mixtures", "catch-up", "kills")
+    if "mixtures" in wanted:
+        chosen = options.mixture or (QUICK_MIXTURES if options.quick else MIXTURES)
+        if not options.quick and not options.mixture:
+            if "N" in kinds:
+                chosen += NEWER_MIXTURES
+            else:
+                checks.skip("mixtures with Apache 3.9", "ZK39_LIB names no jars")
+        for mixture in chosen:
+            mixtures.run(mixture, checks)
+    if "catch-up" in wanted:
+        # (learner, leader)
+        for pair in ("AZ", "ZA") if options.quick else ("AZ", "ZA", "AA", "ZZ"):
+            catch_up.run(*pair, checks)
+            if not options.quick and pair[1] == "A":  # zabkit reads its log for nobody yet.
+                catch_up.run(*pair, checks, from_log=True)
+    if "kills" in wanted:
+        usual = QUICK_KILLS if options.quick else KILLS
+        for mixture in options.mixture or usual:
+            kills.run(mixture, options.kills or usual.get(mixture, 5), options.seed, checks)
+    print(f"zab: {checks.passed} passed, {checks.failed} failed, {checks.skipped} skipped", flush=True)
+    sys.exit(1 if checks.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
