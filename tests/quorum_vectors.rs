@@ -152,8 +152,12 @@ fn initial(bytes: &[u8], counts: &mut Counts) -> (Vec<u8>, Fields) {
     assert_eq!(from.remaining(), 0);
     let mut out = Vec::new();
     initial.write(&mut out);
-    let addresses = initial.addresses.expect("addresses");
-    let version = if addresses.len() == 1 { -65536 } else { -65535 };
+    let version = match initial.addresses {
+        InitialAddresses::One(_) => -65536,
+        InitialAddresses::Several(_) => -65535,
+        InitialAddresses::None => panic!("no address"),
+    };
+    let addresses = initial.addresses.texts();
     let mut fields = Fields::new();
     put(&mut fields, "protocolVersion", version);
     put(&mut fields, "sid", initial.server.0);

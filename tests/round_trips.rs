@@ -97,7 +97,11 @@ proptest! {
         sent.write(&mut bytes);
         prop_assert_eq!(Notification::decode(&bytes[4..]), Ok(sent));
 
-        let initial = Initial { server: ServerId(leader), addresses: Some(addresses) };
+        let addresses = match addresses.len() {
+            1 => InitialAddresses::One(addresses.concat()),
+            _ => InitialAddresses::Several(addresses),
+        };
+        let initial = Initial { server: ServerId(leader), addresses };
         let mut bytes = Vec::new();
         initial.write(&mut bytes);
         prop_assert_eq!(Initial::take(&mut Reader::new(&bytes)), Ok(Some(initial)));

@@ -23,7 +23,6 @@ fn role_name(role: Role) -> &'static str {
         Role::Looking => "looking",
         Role::Leading => "leading",
         Role::Following => "following",
-        Role::Observing => "observing",
         Role::Standalone => "standalone",
         Role::Ended => "ended",
     }

@@ -31,8 +31,29 @@ impl PeerState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Initial {
     pub server: ServerId,
-    /// `host:port` of the sender's election address; `|` between several (version 2); `None` from servers before 3.5.
-    pub addresses: Option<Vec<String>>,
+    pub addresses: InitialAddresses,
+}
+
+/// The sender's election addresses, each as `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InitialAddresses {
+    /// A server before 3.5 does not tell any.
+    None,
+    /// Version 1.
+    One(String),
+    /// Version 2, with `multiAddress.enabled`: at least one.
+    Several(Vec<String>),
+}
+
+impl InitialAddresses {
+    /// All of them. Apache takes version 1 apart as version 2.
+    pub fn texts(&self) -> Vec<&str> {
+        match self {
+            InitialAddresses::None => Vec::new(),
+            InitialAddresses::One(text) => text.split('|').collect(),
+            InitialAddresses::Several(texts) => texts.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// Version 1 of INITIAL: one address.
@@ -59,7 +80,7 @@ impl Initial {
     fn read(from: &mut Reader<'_>) -> Result<Initial, DecodeError> {
         let first = from.long()?;
         if first >= 0 {
-            return Ok(Initial { server: ServerId(first), addresses: None });
+            return Ok(Initial { server: ServerId(first), addresses: InitialAddresses::None });
         }
         if first != INITIAL_V1 && first != INITIAL_V2 {
             return Err(DecodeError::Unknown { what: "version of an INITIAL message", value: first });
@@ -75,17 +96,22 @@ impl Initial {
                 value: length.into(),
             });
         };
-        let addresses = text.split('|').map(str::to_owned).collect();
-        Ok(Initial { server, addresses: Some(addresses) })
+        let addresses = match first {
+            INITIAL_V1 => InitialAddresses::One(text.to_owned()),
+            _ => InitialAddresses::Several(text.split('|').map(str::to_owned).collect()),
+        };
+        Ok(Initial { server, addresses })
     }
 
     pub fn write(&self, out: &mut Vec<u8>) {
-        let Some(addresses) = &self.addresses else {
-            return self.server.write(out);
+        let (version, text) = match &self.addresses {
+            InitialAddresses::None => return self.server.write(out),
+            InitialAddresses::One(text) => (INITIAL_V1, text.clone()),
+            InitialAddresses::Several(texts) => (INITIAL_V2, texts.join("|")),
         };
-        (if addresses.len() == 1 { INITIAL_V1 } else { INITIAL_V2 }).write(out);
+        version.write(out);
         self.server.write(out);
-        crate::jute::write_string(&addresses.join("|"), out);
+        crate::jute::write_string(&text, out);
     }
 }
 
@@ -226,7 +252,7 @@ mod tests {
 
     #[test]
     fn an_initial_message_of_before_3_5_is_only_the_server() {
-        let initial = Initial { server: ServerId(7), addresses: None };
+        let initial = Initial { server: ServerId(7), addresses: InitialAddresses::None };
         let mut bytes = Vec::new();
         initial.write(&mut bytes);
         assert_eq!(bytes, 7i64.to_be_bytes());

@@ -228,8 +228,9 @@ impl Core {
     fn do_link(&mut self, op: LinkOp) {
         match op {
             LinkOp::Connect { leader } => {
-                let addr = self.shared.config.ensemble.servers.get(&leader).map(|server| server.quorum().clone());
-                self.links.connect(leader, addr);
+                let server = self.shared.config.ensemble.servers.get(&leader);
+                let addrs = server.into_iter().flat_map(|server| &server.addrs).map(|addr| addr.quorum.clone());
+                self.links.connect(leader, addrs.collect());
             }
             LinkOp::Send { link, packet } => self.links.send(link, &packet),
             LinkOp::StreamSnapshot { link, zxid } => match self.shared.begin_snapshot() {

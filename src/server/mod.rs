@@ -5,10 +5,12 @@
 //! disk's, and one for a periodic snapshot while it is written. A panic in any of them ends that server alone.
 
 mod acceptor;
+mod channel;
 pub mod config;
 mod connection;
 mod connections;
 mod core;
+mod dial;
 mod disk;
 mod disk_faults;
 mod election_links;

@@ -1,16 +1,17 @@
 //! Starting a server: the data first, then the ports, then the threads; and what is left when it ends.
 
 use super::acceptor::Acceptor;
-use super::config::{Config, ConfigError};
+use super::channel::Security;
+use super::config::{Config, ConfigError, QuorumConfig};
 use super::connections::Connections;
 use super::core::{Core, CoreEnd, election_input};
 use super::disk::{self, DiskQueue, panic_text, write_first_snapshot};
 use super::disk_faults::HostDisk;
-use super::election_links::{ElectionConfig, ElectionLinks};
+use super::election_links::{ElectionConfig, ElectionLinks, Members};
 use super::gate::Gate;
 use super::injuries::Injuries;
 use super::limits::Limits;
-use super::links::Links;
+use super::links::{Access, Links};
 use super::listen::{Listeners, listen, listen_at};
 use super::loading::Loading;
 use super::log::{self, Owner};
@@ -22,9 +23,10 @@ use super::tls::{self, TlsError, TlsPort};
 use super::{DISK_LIMIT, Server};
 use crate::peer::io::DbOp;
 use crate::peer::{Boot, Database, NodeSettings, PeerConfig, QuorumPeer, RequestLimits, Settings};
-use crate::records::Zxid;
+use crate::records::{Configuration, HostPort, ServerAddr, Zxid};
 use crate::storage::{Storage, StorageConfig, StorageError};
 use crate::sync::RwLock;
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -155,14 +157,6 @@ fn say_settings(config: &Config) {
     if config.nodes.reconfig {
         tracing::warn!("reconfigEnabled: a reconfig is still refused, this version cannot change the list of servers");
     }
-    if let Some(peer_type) = config.peer_type.filter(|peer_type| *peer_type != config.peer_type())
-        && config.my_id.is_some()
-    {
-        let line = config.peer_type();
-        tracing::warn!(
-            "Peer type from servers list ({line}) doesn't match peerType ({peer_type}). Defaulting to servers list."
-        );
-    }
     if !config.force_sync {
         tracing::warn!("forceSync=no: acknowledged writes may be lost when the machine fails");
     }
@@ -264,7 +258,6 @@ fn peer_config(config: &Config) -> PeerConfig {
         last_seen: None,
         reconfig_enabled: config.nodes.reconfig,
         peer_type: config.peer_type(),
-        roles: config.quorum.roles,
         tick_ms: config.tick_time_ms,
         init_limit: config.init_limit,
         sync_limit: config.sync_limit,
@@ -282,8 +275,9 @@ struct Ports {
     client: Vec<(std::net::TcpListener, Speaks)>,
     /// What is to be reloaded as its files change.
     tls: Option<Arc<TlsPort>>,
-    election: Option<std::net::TcpListener>,
-    quorum: Option<std::net::TcpListener>,
+    /// One for each of this server's addresses.
+    election: Vec<std::net::TcpListener>,
+    quorum: Vec<std::net::TcpListener>,
 }
 
 impl Ports {
@@ -310,23 +304,54 @@ impl Ports {
             client.push((listener, Speaks::Tls(tls.clone())));
         }
         let Some(me) = config.me() else {
-            return Ok(Ports { client, tls, election: None, quorum: None });
+            return Ok(Ports { client, tls, election: Vec::new(), quorum: Vec::new() });
         };
-        let election = match given.election {
-            Some(listener) => listener,
-            None => retry(config.quorum.bind_retries, || listen_at(me.election(), config.quorum.listen_on_all_ips))
-                .map_err(|source| StartError::Bind { what: "election", addr: me.election().to_string(), source })?,
-        };
-        let quorum = match given.quorum {
-            Some(listener) => listener,
-            None => listen_at(me.quorum(), config.quorum.listen_on_all_ips).map_err(|source| StartError::Bind {
-                what: "quorum",
-                addr: me.quorum().to_string(),
-                source,
-            })?,
-        };
-        Ok(Ports { client, tls, election: Some(election), quorum: Some(quorum) })
+        let QuorumConfig { bind_retries, listen_on_all_ips, .. } = config.quorum;
+        let election = open_each("election", given.election, bind_retries, listen_on_all_ips, || {
+            me.addrs.iter().map(|addr| &addr.election)
+        })?;
+        let quorum =
+            open_each("quorum", given.quorum, 1, listen_on_all_ips, || me.addrs.iter().map(|addr| &addr.quorum))?;
+        Ok(Ports { client, tls, election, quorum })
     }
+}
+
+/// Listens at each of this server's addresses. One of several that cannot be had is said and left out: the others may
+/// still reach it at the rest.
+fn open_each<'a, A: Iterator<Item = &'a HostPort>>(
+    what: &'static str,
+    given: Option<std::net::TcpListener>,
+    tries: u32,
+    on_all_ips: bool,
+    addrs: impl Fn() -> A,
+) -> Result<Vec<std::net::TcpListener>, StartError> {
+    if let Some(listener) = given {
+        return Ok(vec![listener]);
+    }
+    let (mut listeners, mut failed, mut ports) = (Vec::new(), None, BTreeSet::new());
+    for addr in addrs() {
+        if !ports.insert(addr.port) && on_all_ips {
+            continue; // The same socket.
+        }
+        match retry(tries, || listen_at(addr, on_all_ips)) {
+            Ok(listener) => listeners.push(listener),
+            Err(source) => {
+                let error = StartError::Bind { what, addr: addr.to_string(), source };
+                tracing::warn!("{error}");
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
+}
+
+/// Where the members' election ports are.
+fn election_addresses(ensemble: &Configuration) -> Members {
+    let of = |server: &ServerAddr| server.addrs.iter().map(|addr| addr.election.clone()).collect();
+    ensemble.servers.iter().map(|(&id, server)| (id, of(server))).collect()
 }
 
 /// Listens at `addr`, unless `given` does already; `addr` is then what was configured (though the socket may be one of
@@ -456,29 +481,40 @@ fn build(
 ) -> io::Result<Core> {
     let network = shared.injuries.as_ref().map(Injuries::network).unwrap_or_default();
     let txn_bytes_max = shared.config.limits.txn_bytes_max();
-    let links = Links::new(shared.events.clone(), shared.gate.clone(), network.clone(), txn_bytes_max);
-    if let Some(listener) = ports.quorum {
+    let config = &shared.config;
+    let security = Arc::new(Security::default());
+    let reachability_timeout = Duration::from_millis(config.quorum.reachability_timeout_ms.into());
+    let init_limit_ms = u64::from(config.tick_time_ms) * u64::from(config.init_limit);
+    let setup_timeout = Duration::from_millis(init_limit_ms);
+    let access = Access { security: security.clone(), setup_timeout, reachability_timeout };
+    let links = Links::new(shared.events.clone(), shared.gate.clone(), network.clone(), access, txn_bytes_max);
+    for listener in ports.quorum {
         links.listen(listener)?;
     }
-    let election = match (ports.election, shared.config.my_id) {
-        (Some(listener), Some(my_id)) => {
-            listener.set_nonblocking(true)?;
-            let config = &shared.config;
+    let election = match config.my_id {
+        Some(my_id) => {
             let sync_limit_ms = u64::from(config.tick_time_ms) * u64::from(config.sync_limit);
             let initial_ms = config.quorum.initial_timeout_ms.map_or(sync_limit_ms, u64::from);
             let settings = ElectionConfig {
                 my_id,
-                servers: config.ensemble.servers.iter().map(|(&id, server)| (id, server.election().clone())).collect(),
+                members: election_addresses(&config.ensemble),
+                multi_address: config.quorum.multi_address,
+                reachability_timeout,
                 connect_timeout: Duration::from_millis(config.quorum.connect_timeout_ms.into()),
                 initial_timeout: Duration::from_millis(initial_ms),
+                security,
             };
             let events = shared.events.clone();
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            Some(ElectionLinks::start(settings, network, listener, shared.events.clone(), move |event| {
+            let listeners = ports.election.into_iter().map(|listener| {
+                listener.set_nonblocking(true)?;
+                tokio::net::TcpListener::from_std(listener)
+            });
+            let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+            Some(ElectionLinks::start(settings, network, listeners, shared.events.clone(), move |event| {
                 let _ = events.send(Event::Input(election_input(event)));
             }))
         }
-        _ => None,
+        None => None,
     };
     let acceptor = Acceptor::start(shared, ports.client)?;
     if let Some(tls) = ports.tls {

@@ -4,7 +4,7 @@ use super::network::{Delivery, Host, Port, Socket};
 use super::world::Ctx;
 use crate::jute::Reader;
 use crate::peer::io::Input;
-use crate::records::{Initial, Notification, ServerId};
+use crate::records::{Initial, InitialAddresses, Notification, ServerId};
 use std::collections::BTreeMap;
 
 /// How long to wait before another attempt, in microseconds.
@@ -104,7 +104,8 @@ impl ElectionLinks {
 
     fn connected(&mut self, socket: Socket, to: ServerId, ctx: &mut Ctx) -> Told {
         let mut bytes = Vec::new();
-        Initial { server: self.me, addresses: Some(vec![format!("127.0.0.1:{}", 3000 + self.me.0)]) }.write(&mut bytes);
+        Initial { server: self.me, addresses: InitialAddresses::One(format!("127.0.0.1:{}", 3000 + self.me.0)) }
+            .write(&mut bytes);
         ctx.send(socket, bytes);
         let peer = self.peers.entry(to).or_default();
         peer.dialing = None;

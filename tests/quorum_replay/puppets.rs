@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use zabkit::jute::Reader;
-use zabkit::records::{Initial, Notification, NotificationForm, PeerState, ServerId, Zxid};
+use zabkit::records::{Initial, InitialAddresses, Notification, NotificationForm, PeerState, ServerId, Zxid};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -108,7 +108,7 @@ impl Common {
             drop(stream);
             let Ok(mut dialed) = TcpStream::connect(self.addr) else { return };
             let mut bytes = Vec::new();
-            let addresses = Some(vec!["127.0.0.1:1".to_owned()]);
+            let addresses = InitialAddresses::One("127.0.0.1:1".to_owned());
             Initial { server: id, addresses }.write(&mut bytes);
             let _ = dialed.write_all(&bytes);
             stream = dialed;

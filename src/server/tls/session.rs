@@ -4,7 +4,7 @@
 //! to be sent is encrypted piece by piece as the socket takes it, so a client that does not read costs no second copy.
 
 use rustls::pki_types::CertificateDer;
-use rustls::{Error, ServerConfig, ServerConnection};
+use rustls::{Connection, Error, ServerConfig, ServerConnection};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ const PIECE_BYTES: usize = 64 << 10;
 /// No larger buffer is kept for later.
 const BUFFER_KEPT_MAX: usize = 128 << 10;
 
-/// The server's end of a TLS connection.
+/// Our end of a TLS connection.
 pub struct TlsSession {
-    tls: ServerConnection,
+    tls: Connection,
     /// To be sent; encrypted up to `encrypted`.
     plain: Vec<u8>,
     encrypted: usize,
@@ -27,10 +27,13 @@ pub struct TlsSession {
 
 impl TlsSession {
     pub fn new(config: Arc<ServerConfig>) -> Result<TlsSession, Error> {
-        let mut tls = ServerConnection::new(config)?;
+        Ok(TlsSession::of(ServerConnection::new(config)?.into()))
+    }
+
+    fn of(mut tls: Connection) -> TlsSession {
         // Bounded by `PIECE_BYTES`: what is encrypted is taken out at once.
         tls.set_buffer_limit(None);
-        Ok(TlsSession { tls, plain: Vec::new(), encrypted: 0, is_over: false, closes: false })
+        TlsSession { tls, plain: Vec::new(), encrypted: 0, is_over: false, closes: false }
     }
 
     /// Until the client has proved who it is; nothing of the protocol passes before.
@@ -101,6 +104,14 @@ impl TlsSession {
         }
         let _ = self.drain(out);
         is_closing
+    }
+
+    /// Adds `bytes`, encrypted, and whatever else is to be said, to `out`.
+    pub fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        // Neither of the two writes fails: both go to memory, without a limit.
+        let written = self.tls.writer().write(bytes);
+        debug_assert!(written.is_ok_and(|written| written == bytes.len()), "there is no limit");
+        let _ = self.drain(out);
     }
 
     /// Says goodbye behind what waits, at the next [`fill`](TlsSession::fill).

@@ -1,0 +1,236 @@
+//! Streams cut anywhere, and links over real sockets.
+
+use super::decoder::Decoder;
+use super::*;
+use crate::jute::Record;
+use crate::records::TXN_BYTES_MAX;
+use crate::records::{SessionId, SnapshotItem, SnapshotSession, Zxid};
+use std::sync::mpsc::{Sender, TryRecvError, channel};
+
+fn items() -> Vec<SnapshotItem> {
+    vec![
+        SnapshotItem::SessionCount(1),
+        SnapshotItem::Session(SnapshotSession { session: SessionId(7), timeout_ms: 100 }),
+        SnapshotItem::AclCount(0),
+        SnapshotItem::End,
+    ]
+}
+
+fn ack(counter: i64) -> QuorumPacket {
+    QuorumPacket::Ack { zxid: Zxid(counter) }
+}
+
+/// What the inputs say, packets and items one by one.
+fn flat(inputs: Vec<Input>) -> Vec<String> {
+    let one = |input| match input {
+        Input::Packets { packets, .. } => packets.iter().map(|packet| format!("{packet:?}")).collect::<Vec<_>>(),
+        Input::SnapshotItems { items, end, .. } => {
+            let ends = end.then(|| "signature".to_owned());
+            items.iter().map(|item| format!("{item:?}")).chain(ends).collect()
+        }
+        other => vec![format!("{other:?}")],
+    };
+    inputs.into_iter().flat_map(one).collect()
+}
+
+#[test]
+fn packets_and_a_snapshot_are_the_same_however_the_stream_is_cut() {
+    let mut stream = Vec::new();
+    ack(1).write(&mut stream);
+    QuorumPacket::Snap { zxid: Zxid(2) }.write(&mut stream);
+    items().iter().for_each(|item| item.write(&mut stream));
+    write_string(SNAPSHOT_SIGNATURE, &mut stream);
+    ack(3).write(&mut stream);
+
+    let decode = |sizes: usize| {
+        let (mut decoder, mut inputs) = (Decoder::new(true, TXN_BYTES_MAX), Vec::new());
+        for part in stream.chunks(sizes) {
+            decoder.bytes.extend_from_slice(part);
+            decoder.decode(LinkId(1), &mut |input| inputs.push(input)).unwrap();
+        }
+        assert!(decoder.bytes.is_empty());
+        flat(inputs)
+    };
+    let whole = decode(stream.len());
+    assert_eq!(whole.len(), 2 + items().len() + 1 + 1);
+    for sizes in 1..20 {
+        assert_eq!(decode(sizes), whole, "cut into {sizes} bytes");
+    }
+}
+
+#[test]
+fn a_wrong_signature_ends_the_stream_and_an_unknown_packet_is_skipped() {
+    let mut stream = Vec::new();
+    QuorumPacket::Snap { zxid: Zxid(2) }.write(&mut stream);
+    items().iter().for_each(|item| item.write(&mut stream));
+    write_string("BenWasGone", &mut stream);
+    let mut decoder = Decoder::new(true, TXN_BYTES_MAX);
+    decoder.bytes = stream;
+    assert!(decoder.decode(LinkId(1), &mut |_| {}).is_err());
+
+    let (mut decoder, mut inputs) = (Decoder::new(true, TXN_BYTES_MAX), Vec::new());
+    99i32.write(&mut decoder.bytes);
+    decoder.bytes.extend_from_slice(&[0; 12]);
+    decoder.bytes.extend_from_slice(&[0xff; 4]);
+    ack(1).write(&mut decoder.bytes);
+    decoder.decode(LinkId(1), &mut |input| inputs.push(input)).unwrap();
+    assert_eq!(flat(inputs), [format!("{:?}", ack(1))]);
+}
+
+/// Chunks that are ready only one after the other, larger in all than any socket's buffers.
+struct Source {
+    chunks: std::vec::IntoIter<Vec<u8>>,
+}
+
+impl ChunkSource for Source {
+    fn next_chunk(&mut self, _: usize, out: &mut Vec<u8>) -> Chunk {
+        out.extend(self.chunks.next().unwrap());
+        if self.chunks.len() == 0 { Chunk::Last } else { Chunk::More }
+    }
+}
+
+type Events = mpsc::UnboundedReceiver<Event>;
+
+async fn pair() -> (Links, LinkId, std::net::TcpStream, Events) {
+    pair_with_limit(LINK_BYTES_MAX).await
+}
+
+async fn pair_with_limit(bytes_max: usize) -> (Links, LinkId, std::net::TcpStream, Events) {
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let limits = Limits { bytes_max, txn_bytes_max: TXN_BYTES_MAX };
+    let links = Links::with_limits(sender, Arc::default(), Network::default(), Access::default(), limits);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    links.listen(listener).unwrap();
+    let peer = tokio::task::spawn_blocking(move || std::net::TcpStream::connect(addr).unwrap()).await.unwrap();
+    let Some(Event::Input(Input::LearnerLinkUp { link })) = events.recv().await else { panic!("no link") };
+    (links, link, peer, events)
+}
+
+#[tokio::test]
+async fn what_is_sent_while_a_snapshot_is_streamed_follows_it() {
+    let (mut links, link, mut peer, _inputs) = pair().await;
+    let mut body = Vec::new();
+    items()[..3].iter().for_each(|item| item.write(&mut body));
+    let mut chunks = vec![body.clone()];
+    let mut node = Vec::new();
+    let stat = crate::records::StatPersisted::from_bytes(&[0; 100]).unwrap();
+    crate::records::write_snapshot_node("/a", Some(&vec![7; 60_000]), -1, &stat, &mut node);
+    chunks.extend(std::iter::repeat_n(node, 400));
+    let mut end = Vec::new();
+    SnapshotItem::End.write(&mut end);
+    chunks.push(end);
+    let length: usize = chunks.iter().map(Vec::len).sum();
+
+    links.send(link, &QuorumPacket::Snap { zxid: Zxid(2) });
+    links.stream_snapshot(link, Box::new(Source { chunks: chunks.into_iter() }));
+    links.send(link, &ack(3));
+    links.flush();
+    links.close(link);
+    links.flush();
+
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut peer, &mut bytes).unwrap();
+        bytes
+    });
+    let bytes = read.await.unwrap();
+    assert!(bytes.len() > length);
+    let (mut decoder, mut inputs) = (Decoder::new(true, TXN_BYTES_MAX), Vec::new());
+    decoder.bytes = bytes;
+    decoder.decode(LinkId(1), &mut |input| inputs.push(input)).unwrap();
+    let told = flat(inputs);
+    assert_eq!(told.len(), 1 + 3 + 400 + 1 + 1 + 1);
+    assert_eq!(told[told.len() - 2..], ["signature".to_owned(), format!("{:?}", ack(3))]);
+}
+
+#[tokio::test]
+async fn the_other_sides_end_is_told_and_nothing_is_written_behind_a_shut_gate() {
+    let (mut links, link, peer, inputs) = pair().await;
+    links.shared.gate.shut();
+    links.send(link, &ack(1));
+    links.flush();
+    peer.set_nonblocking(true).unwrap();
+    match std::io::Read::read(&mut &peer, &mut [0; 1]) {
+        Ok(n) => assert_eq!(n, 0),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+    }
+    drop(peer);
+
+    let (links, link, peer, mut inputs_of_second) = pair().await;
+    drop(peer);
+    assert_eq!(link_down(&mut inputs_of_second).await, (link, "the other side has closed the connection".to_owned()));
+    drop((links, inputs));
+}
+
+async fn link_down(events: &mut Events) -> (LinkId, String) {
+    let down = async {
+        loop {
+            if let Some(Event::Input(Input::LinkDown { link, reason })) = events.recv().await {
+                return (link, reason);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), down).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_loses_its_link_when_too_much_waits_for_it() {
+    let (mut links, link, _peer, mut inputs) = pair_with_limit(1 << 20).await;
+    let packet = QuorumPacket::Proposal { zxid: Zxid(1), txn: vec![7; 1 << 20].into() };
+    // More than the sockets' buffers take, and the limit.
+    for _ in 0..64 {
+        links.send(link, &packet);
+        links.flush();
+    }
+    let (down, reason) = link_down(&mut inputs).await;
+    assert_eq!(down, link);
+    assert!(reason.ends_with("it is too slow"), "{reason}");
+}
+
+/// One chunk, and then a bug.
+struct Broken(bool);
+
+impl ChunkSource for Broken {
+    fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk {
+        assert!(!std::mem::replace(&mut self.0, true), "on purpose");
+        out.resize(out.len() + bytes_max, 7);
+        Chunk::More
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_link_is_told() {
+    let (mut links, link, _peer, mut events) = pair().await;
+    links.stream_snapshot(link, Box::new(Broken(false)));
+    links.flush();
+    let Some(Event::Fail { reason, .. }) = events.recv().await else { panic!("something else was told") };
+    assert_eq!(reason, "a link between servers has panicked: on purpose");
+}
+
+/// Never ends; tells when it is dropped.
+struct Endless(#[expect(dead_code, reason = "its end is the news")] Sender<()>);
+
+impl ChunkSource for Endless {
+    fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk {
+        out.resize(out.len() + bytes_max, 7);
+        Chunk::More
+    }
+}
+
+#[tokio::test]
+async fn a_closed_link_lets_go_of_its_snapshot_though_the_peer_does_not_read() {
+    let (mut links, link, _peer, _inputs) = pair().await;
+    let (source, dropped) = channel();
+    links.stream_snapshot(link, Box::new(Endless(source)));
+    links.flush();
+    links.close(link);
+    links.flush();
+    drop(links);
+    let gone = async {
+        while dropped.try_recv() != Err(TryRecvError::Disconnected) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
+}
