@@ -18,7 +18,7 @@ from contextlib import suppress
 from harness import wire
 from harness.until import wait_until
 from mixed import MixedEnsemble
-from mixtures import furnish
+from mixtures import ALICE, furnish
 from packets import SYNC_KINDS
 
 #: More than the leader keeps in memory (`commitLogCount`).
@@ -59,7 +59,7 @@ def come_back(servers, line, kind, since):
 def settle(servers, line):
     servers.write(servers[3], "/through-3")
     line.add(servers.assert_agree())
-    servers.assert_decoded()
+    servers.assert_wire()
 
 
 def has_logged(member, path):
@@ -72,7 +72,7 @@ def trunc(servers, line, turn):
     servers.make_lead(servers[3])
     last = None
     paths = [f"/tail-{turn}-{number}" for number in range(3)]
-    with suppress(OSError), servers[3].connect(wire.Session(120_000)) as link:
+    with suppress(OSError), servers.link(servers[3], timeout_ms=120_000) as link:
         last = servers.wait_equal()
         for other in others:
             servers.proxy.stall(3, other.id)
@@ -89,7 +89,7 @@ def trunc(servers, line, turn):
     said = come_back(servers, line, "TRUNC", mark)
     assert said[0].zxid == last, f"TRUNC to {said[0].zxid:#x}, the last committed is {last:#x}"
     for member in servers:
-        with member.connect() as link:
+        with servers.link(member) as link:
             link.sync()
             left = [path for path in paths if link.exists(path)]
             link.close_session()
@@ -100,7 +100,7 @@ def trunc(servers, line, turn):
 def diff(servers, line, turn, count=FEW):
     servers[3].kill()
     wait_until(lambda: servers.leader() is servers[2], "server 2 leads", 60.0, servers.logs)
-    zxids = write_many(servers[1], f"/diff-{turn}", count)
+    zxids = write_many(servers, servers[1], f"/diff-{turn}", count)
     mark = servers.proxy.mark()
     said = come_back(servers, line, "DIFF", mark)
     brought = [packet.zxid for packet in said if packet.kind == "PROPOSAL"]
@@ -122,7 +122,7 @@ def snap_lost_files(servers, line, _turn):
 def snap_far_behind(servers, line, turn):
     servers[3].kill()
     wait_until(lambda: servers.leader() is servers[2], "server 2 leads", 60.0, servers.logs)
-    write_many(servers[1], f"/far-{turn}", MANY)
+    write_many(servers, servers[1], f"/far-{turn}", MANY)
     mark = servers.proxy.mark()
     come_back(servers, line, "SNAP", mark)
     settle(servers, line)
@@ -133,9 +133,9 @@ def diff_from_log(servers, line, turn):
     diff(servers, line, turn, MANY)
 
 
-def write_many(member, root, count):
+def write_many(servers, member, root, count):
     """That many creates through a member, many at a time; returns their zxids."""
-    with member.connect(wire.Session(30_000), timeout_s=60.0) as link:
+    with servers.link(member) as link:
         link.create(root)
         zxids = []
         for start in range(0, count, 100):
@@ -171,7 +171,7 @@ def run(learner, leader, checks, from_log=False):
             servers.start()
             servers.make_lead(servers[3])
             line.add(servers.describe())
-            with servers[1].connect(wire.Session(120_000), timeout_s=30.0) as link:
+            with servers.link(servers[1], ALICE, 120_000) as link:
                 furnish(link, "/before")
             line.add(servers.assert_agree())
         if line.failed:

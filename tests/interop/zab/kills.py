@@ -1,5 +1,7 @@
 """Check: random members of a mixture are killed while kazoo clients write, and nothing that was acknowledged is lost.
 
+The same for links: a member is cut off from all others, or they no longer hear each other on connections that stay up.
+
 Each client creates znodes of its own, deletes some of them again, and counts in one: a create that was acknowledged is
 there at the end with its data, a delete stays deleted, a counter never goes back. Whatever had no answer may have
 happened or not. The next kill comes when all clients write again; one time in four it does not wait until the killed
@@ -15,8 +17,6 @@ import random
 import threading
 import time
 
-from harness import wire
-from harness.ensemble import SUPER_AUTH
 from harness.until import wait_until
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
@@ -154,12 +154,45 @@ def one_kill(servers, writers, generator, line):
     line.add(f"{sum(writer.acknowledged for writer in writers)} acknowledged")
 
 
+def one_cut(servers, writers, generator, line):
+    """Part one member from the others, see that the clients write, join it again."""
+    leader = servers.leader()
+    alone = generator.choice([*servers.running, *([leader] if leader else [])])
+    others = [member for member in servers.members if member is not alone]
+    silent = generator.random() < 0.3
+    role = "leader" if alone is leader else "follower"
+    line.add(f"{'stalled' if silent else 'cut off'} {alone.id}={servers.kind(alone)} ({role})")
+    mark, began = servers.proxy.mark(), time.monotonic()
+    for other in others:
+        if silent:
+            servers.proxy.stall(alone.id, other.id)
+            servers.proxy.stall(other.id, alone.id)
+        else:
+            servers.proxy.cut(alone.id, other.id)
+    wait_until(
+        lambda: servers.leader() not in (None, alone) if alone is leader else alone.mode is None,
+        "the others go on without it",
+        60.0,
+        servers.describe,
+    )
+    all_write(writers, [writer.acknowledged for writer in writers], servers)
+    line.add(f"clients write after {time.monotonic() - began:.2f} s")
+    for other in others:
+        servers.proxy.cut(alone.id, other.id)  # What was held back is lost, as on a wire.
+        servers.proxy.heal(alone.id, other.id)
+    servers.wait_serving(60.0)
+    all_write(writers, [writer.acknowledged for writer in writers], servers)
+    came = servers.proxy.seen(("DIFF", "TRUNC", "SNAP"), since=mark)
+    line.add("then " + ", ".join(f"{packet.source}>{packet.target} {packet.kind}" for packet in came))
+    line.add(servers.describe())
+    line.add(f"{sum(writer.acknowledged for writer in writers)} acknowledged")
+
+
 def losses(servers, writers):
     """(server, what, zxid) of each acknowledged write that a server does not show."""
     found = []
     for member in servers:
-        with member.connect(wire.Session(60_000), timeout_s=60.0) as link:
-            link.auth(*SUPER_AUTH)
+        with servers.link(member) as link:
             link.sync()
             for writer in writers:
                 buckets = sorted({path.rpartition("/")[0] for path in (*writer.created, *writer.deleted)})
@@ -191,10 +224,10 @@ def trace(servers, zxid, limit=150):
     return [*lines[:limit], *(["..."] if len(lines) > limit else [])]
 
 
-def run(mixture, kills, seed, checks):
-    """That many kills in one mixture, one line each, and the reckoning."""
+def run(mixture, count, seed, checks, harm=one_kill):
+    """That many kills (or cuts) in one mixture, one line each, and the reckoning."""
     generator = random.Random(f"{mixture} {seed}")
-    name = f"kills {mixture} seed {seed}"
+    name = f"{'kills' if harm is one_kill else 'cuts'} {mixture} seed {seed}"
     with MixedEnsemble(mixture) as servers, checks.context(servers):
         servers.start()
         writers = [Writer(f"w{number}", servers.hosts) for number in range(CLIENTS)]
@@ -202,9 +235,9 @@ def run(mixture, kills, seed, checks):
             writer.start()
         try:
             all_write(writers, [0] * CLIENTS, servers)
-            for number in range(1, kills + 1):
-                with checks.check(f"{name}: {number} of {kills}") as line:
-                    one_kill(servers, writers, generator, line)
+            for number in range(1, count + 1):
+                with checks.check(f"{name}: {number} of {count}") as line:
+                    harm(servers, writers, generator, line)
                 if line.failed:
                     return
         finally:
@@ -226,5 +259,5 @@ def run(mixture, kills, seed, checks):
                 print("\n".join(trace(servers, zxid)))
             assert not lost, f"{len(lost)} acknowledged writes are lost"
             line.add(servers.assert_agree())
-            servers.assert_decoded()
+            servers.assert_wire()
             line.add(servers.seen_text())

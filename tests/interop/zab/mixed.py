@@ -17,9 +17,10 @@ sys.path.insert(0, str(ROOT / "tests" / "process"))
 from harness import command, wire  # noqa: E402
 from harness.ensemble import SUPER_AUTH, Ensemble  # noqa: E402
 from harness.ports import PortBlock  # noqa: E402
-from harness.tree import differences, read_tree_of  # noqa: E402
+from harness.tree import differences, read_tree  # noqa: E402
 from harness.until import wait_until  # noqa: E402
 from proxy import Proxy  # noqa: E402
+from rules import violations  # noqa: E402
 from tree_digest import tree_digest  # noqa: E402
 
 NAMES = {"A": "apache-3.8", "N": "apache-3.9", "Z": "zabkit"}
@@ -136,9 +137,28 @@ class MixedEnsemble(Ensemble):
 
         return wait_until(equal, "all members are at one zxid", timeout_s, self.logs).pop()
 
+    def link(self, member, auth=SUPER_AUTH, timeout_ms=30_000):
+        """A connection of a new session to a member, authenticated.
+
+        On a busy machine a 3.8.0 server now and then makes a session and then never reads from its connection (its log
+        has not even the first request). That one is given up, and another made.
+        """
+        for tries_left in (1, 0):
+            link = member.connect(wire.Session(timeout_ms), timeout_s=15.0)
+            try:
+                link.auth(*auth)
+            except OSError:
+                link.close()
+                if not tries_left or self.kind(member) == "zabkit":
+                    raise
+            else:
+                link.socket.settimeout(30.0)
+                return link
+        raise AssertionError("unreachable")
+
     def write(self, member, path="/tick"):
         """One write through a member, acknowledged."""
-        with member.connect(wire.Session(30_000), timeout_s=30.0) as link:
+        with self.link(member) as link:
             if not link.exists(path):
                 link.create(path)
             stat = link.set(path, b"")
@@ -181,7 +201,9 @@ class MixedEnsemble(Ensemble):
 
     def tree(self, member):
         """The tree as this member shows it after `sync`, the configuration's text in terms of the true ports."""
-        tree = read_tree_of(member, auth=SUPER_AUTH)
+        with self.link(member) as link:
+            tree = read_tree(link)
+            link.close_session()
         node = tree["/zookeeper/config"]
         if node.data:
             lines = [self._true.get(line, line) for line in node.data.decode().split("\n")]
@@ -214,21 +236,27 @@ class MixedEnsemble(Ensemble):
     def assert_no_mismatch(self):
         """Nobody ever found a digest that differs from the leader's; returns a text on Apache's own exceptions.
 
-        3.8.0 may write records of a former role into its log behind later ones (ZOOKEEPER-4712), among itself as well
-        as here. When it reads them again it says so, and then that the digest of such a record differs; the tree comes
-        out right. That much is let pass, and said.
+        Let pass, counted and said, since 3.8.0 does the same among its own kind and its tree comes out right: digests
+        that differ while a role ends, when the log is replayed beside a pipeline that still runs; and of records of a
+        former role that were written behind later ones and are read again (both ZOOKEEPER-4712).
         """
-        stale = 0
+        own = 0
         for member in self.members:
-            before = ""
+            before, ending = "", False
             for line in member.log_text().splitlines():
                 if MISMATCH in line:
-                    own = self.kind(member) != "zabkit" and "(highestZxid) >" in before
-                    assert own, f"server {member.id} ({self.kind(member)}): {before}\n{line}"
-                    stale += 1
+                    excused = self.kind(member) != "zabkit" and (ending or "(highestZxid) >" in before)
+                    assert excused, f"server {member.id} ({self.kind(member)}): {before}\n{line}"
+                    own += 1
+                if "ZooKeeperServer - shutting down" in line:
+                    ending = True
+                elif "Peer state changed: following - sync" in line or "Peer state changed: leading - sync" in line:
+                    ending = False
                 before = line
         self.assert_hashes()
-        return f"; Apache replayed records of a former role {stale} times (ZOOKEEPER-4712)" if stale else ""
+        return (
+            f"; {own} digests differed in Apache while a role ended or of one that had (ZOOKEEPER-4712)" if own else ""
+        )
 
     def assert_hashes(self):
         """Apache's `hash` (its own tree's digest, each 128 transactions) against what the leader said on the wire."""
@@ -246,8 +274,11 @@ class MixedEnsemble(Ensemble):
                     wanted = said[int(zxid, 16)]
                     assert value == wanted, f"server {member.id} at {zxid}: {value:#x}, the leader said {wanted:#x}"
 
-    def assert_decoded(self):
+    def assert_wire(self):
+        """The proxy could read everything, and zabkit said nothing that it must not say."""
         assert not self.proxy.lost, "the proxy could not read:\n" + "\n".join(self.proxy.lost[:10])
+        wrong = violations(self.proxy.packets, lambda number: self.mixture[number - 1].upper() == "Z")
+        assert not wrong, f"{len(wrong)} packets of zabkit's break the rules:\n" + "\n".join(wrong[:20])
 
     def seen_text(self, since=0):
         """``Z>A DIFF*1 PROPOSAL*30 …``: packet kinds by kind of sender and receiver, without what is periodic."""

@@ -3,9 +3,9 @@
 from contextlib import suppress
 
 from harness import wire
-from harness.ensemble import SUPER_AUTH
 from mixed import MixedEnsemble
 
+ALICE = ("digest", b"alice:secret")
 BOB = (31, "digest", "bob:pM4UFDqeVOTQS2Jf9VtoXc3lwVg=")
 
 
@@ -15,7 +15,6 @@ def furnish(link, root, create2=True):
     ``create2``: also in a multi. 3.8.0 and 3.8.1 cannot apply it there and go on with another tree; their own leaders,
     and zabkit's, propose it as a plain create, 3.9's do not.
     """
-    link.auth("digest", b"alice:secret")
     link.create(root, b"")
     for name, data in {"empty": b"", "null": None, "binary": bytes(range(256)), "large": bytes(20_000)}.items():
         link.create(f"{root}/{name}", data)
@@ -60,13 +59,12 @@ def write_through_all(servers, name):
     """
     links = []
     for member in servers.running:
-        link = member.connect(wire.Session(120_000), timeout_s=30.0)
+        link = servers.link(member, ALICE, 120_000)
         links.append(link)
         furnish(link, f"/{name}-{member.id}", create2=not {"A", "N"} <= set(servers.mixture.upper()))
         link.sync()
         for other in servers.running:
-            with other.connect(timeout_s=30.0) as reader:
-                reader.auth(*SUPER_AUTH)
+            with servers.link(other) as reader:
                 reader.sync()
                 data, _ = reader.get(f"/{name}-{member.id}/seq/n-0000000002")
                 assert data == b"changed again", f"written through {member.id}, read through {other.id}: {data!r}"
@@ -103,7 +101,7 @@ def run(mixture, checks, config=None):
                     line.add(servers.describe())
                     links += write_through_all(servers, f"by-{kind}")
                     line.add(servers.assert_agree())
-                    servers.assert_decoded()
+                    servers.assert_wire()
                     line.add(servers.seen_text(mark))
                 if line.failed:
                     return

@@ -148,21 +148,27 @@ def _snapshot():
 
 
 def transaction(data):
-    """(type, session, digest or None) of a transaction's bytes."""
+    """(types, session, digest or None) of a transaction's bytes; types: its own, then those of a multi's parts."""
     session, _, _, _, kind = struct.unpack_from(">qiqqi", data)
+    types, at = [kind], 36
+    if kind == 14:
+        for _ in range(struct.unpack_from(">i", data, 32)[0]):
+            part, length = struct.unpack_from(">ii", data, at)
+            types.append(part)
+            at += 8 + max(length, 0)
     digest = None
     if kind != -1 and len(data) >= 44:  # Error transactions have none.
         version, value = struct.unpack(">iq", data[-12:])
         digest = value & (1 << 64) - 1 if version == 2 else None
-    return kind, session, digest
+    return types, session, digest
 
 
 def _describe(kind, data):
     """(text, digest) of a packet's data."""
     data = data or b""
     if kind in ("PROPOSAL", "INFORM"):
-        txn, session, digest = transaction(data)
-        return f"txn {txn} session {session:#x}", digest
+        types, session, digest = transaction(data)
+        return f"txn {' '.join(map(str, types))} session {session:#x}", digest
     if kind == "INFORMANDACTIVATE":
         return f"designated {struct.unpack_from('>q', data)[0]}", transaction(data[8:])[2]
     if kind == "COMMITANDACTIVATE":

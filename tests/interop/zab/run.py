@@ -2,7 +2,7 @@
 
     run.py                    everything; about 5 minutes
     run.py --quick            the form for CI
-    run.py --only KIND        mixtures, catch-up or kills; may be repeated
+    run.py --only KIND        mixtures, catch-up, kills or cuts; may be repeated
     run.py --mixture AAZ      only with this mixture (see mixed.py)
     run.py --kills N --seed S
 
@@ -36,6 +36,8 @@ MIXTURES = ("AAA", "AAZ", "AZA", "ZAA", "AZZ", "ZAZ", "ZZA", "ZZZ", "AAAAZ", "AZ
 #: Kills in each mixture.
 QUICK_KILLS = {"AAZ": 5}
 KILLS = {"AAZ": 15, "AZZ": 15, "AZAZA": 10, "ZAZAZ": 10}
+#: Of links, not in the quick form.
+CUTS = {"AAZ": 8, "AZZ": 8, "ZAZAZ": 4}
 NEWER_MIXTURES = ("NNZ", "NZZ", "ANZ")
 
 
@@ -52,9 +54,9 @@ class Line:
 class Checks:
     """Counts checks, and prints a line for each."""
 
-    def __init__(self):
+    def __init__(self, keep=False):
         self.passed = self.failed = self.skipped = 0
-        self._servers = None
+        self._keep_all, self._servers = keep, None
 
     @contextmanager
     def context(self, servers):
@@ -62,6 +64,8 @@ class Checks:
         before, self._servers = self._servers, servers
         try:
             yield
+            if self._keep_all:
+                self._keep(f"{servers.mixture} at its end")
         finally:
             self._servers = before
 
@@ -117,19 +121,20 @@ def _end(*_):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the form for CI")
-    parser.add_argument("--only", action="append", choices=("mixtures", "catch-up", "kills"))
+    parser.add_argument("--only", action="append", choices=("mixtures", "catch-up", "kills", "cuts"))
     parser.add_argument("--mixture", action="append", help="a word such as AAZ; may be repeated")
     parser.add_argument("--kills", type=int, help="in each mixture, instead of its usual number")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", action="store_true", help="write down all packets and logs, not only of a failure")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
-    checks = Checks()
+    checks = Checks(options.keep)
     try:
         kinds = mixed.templates()
     except ApacheMissing as reason:
         print(f"zab: {reason}", file=sys.stderr)
         sys.exit(2)
-    wanted = options.only or ("mixtures", "catch-up", "kills")
+    wanted = options.only or ("mixtures", "catch-up", "kills", "cuts")
     if "mixtures" in wanted:
         chosen = options.mixture or (QUICK_MIXTURES if options.quick else MIXTURES)
         if not options.quick and not options.mixture:
@@ -149,6 +154,9 @@ def main():
         usual = QUICK_KILLS if options.quick else KILLS
         for mixture in options.mixture or usual:
             kills.run(mixture, options.kills or usual.get(mixture, 5), options.seed, checks)
+    if "cuts" in wanted:
+        for mixture in options.mixture or ({} if options.quick else CUTS):
+            kills.run(mixture, options.kills or CUTS.get(mixture, 5), options.seed, checks, kills.one_cut)
     print(f"zab: {checks.passed} passed, {checks.failed} failed, {checks.skipped} skipped", flush=True)
     sys.exit(1 if checks.failed else 0)
 
