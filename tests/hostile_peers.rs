@@ -9,7 +9,7 @@ use std::sync::Arc;
 use vectors::{Dice, json_files, list, mutated, take_frame, unhex};
 use zabkit::jute::{Reader, Record};
 use zabkit::peer::io::*;
-use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer, SessionRules};
+use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer, RoleRules, SessionRules};
 use zabkit::records::*;
 
 /// One real server with a disk that answers at once; the test is everybody else.
@@ -36,6 +36,7 @@ impl Host {
             last_seen: None,
             reconfig_enabled: false,
             peer_type: PeerType::Participant,
+            roles: RoleRules::default(),
             tick_ms: 100,
             init_limit: 10,
             sync_limit: 5,

@@ -3,7 +3,7 @@
 use super::ReaperConfig;
 use super::io::{DbOp, DiskOp, Effects, Generation, Loaded, Now, Proposal};
 use super::local_sessions::LocalSessions;
-use crate::records::{Configuration, Epoch, PeerType, ServerId, Zxid};
+use crate::records::{Configuration, Epoch, PeerState, PeerType, ServerId, Zxid};
 use crate::zab::{CommittedLog, Election, QuorumVerifier, Quorums, RECENT_MAX};
 use std::collections::VecDeque;
 
@@ -20,6 +20,7 @@ pub struct PeerConfig {
     pub reconfig_enabled: bool,
     /// What this server is under a leader.
     pub peer_type: PeerType,
+    pub roles: RoleRules,
     /// `tickTime`, ms.
     pub tick_ms: u32,
     /// `initLimit`, ticks.
@@ -49,6 +50,24 @@ pub struct SessionRules {
     /// `readonlymode.enabled`: without a quorum for so long (or a tick, if that is longer), in ms, clients that allow it
     /// may read here. `None`: never.
     pub read_only_after_ms: Option<u32>,
+}
+
+/// What is particular to leading and to observing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleRules {
+    /// `leaderServes`: clients are served while it leads.
+    pub leader_serves: bool,
+    /// `observer.syncEnabled`: an observer logs what it is told, and need not be told again after a restart.
+    pub observer_logs: bool,
+    /// `observer.election.DelayMs`: observers that have lost their leader wait less than this, each for another time,
+    /// before they look for the next one.
+    pub observer_delay_ms: u32,
+}
+
+impl Default for RoleRules {
+    fn default() -> Self {
+        RoleRules { leader_serves: true, observer_logs: true, observer_delay_ms: 200 }
+    }
 }
 
 /// Why a role ends.
@@ -92,6 +111,8 @@ pub struct Core {
     pub uncommitted: VecDeque<Proposal>,
     /// The disk is cutting the log: until it answers, the database holds more than the log.
     pub truncating: bool,
+    /// An observer without a log has applied more than there is on its disk.
+    pub unlogged: bool,
     pub election: Election,
     /// Transactions logged since the last snapshot began, also those that were replayed at the start: a server that
     /// is restarted often would never come to a snapshot by what it logs in one life.
@@ -132,6 +153,7 @@ impl Core {
             recent: CommittedLog::new(boot.recent),
             uncommitted: VecDeque::new(),
             truncating: false,
+            unlogged: false,
             since_snapshot: boot.replayed,
             replayed_to: boot.last_logged,
             snapshot_after: 0,
@@ -149,6 +171,16 @@ impl Core {
 
     pub fn is_standalone(&self) -> bool {
         self.config.my_id.is_none()
+    }
+
+    /// Whether it neither votes nor counts under a leader.
+    pub fn is_observer(&self) -> bool {
+        self.config.peer_type == PeerType::Observer
+    }
+
+    /// Whether a leader of an ensemble has clients of its own. A standalone server is no such leader.
+    pub fn serves_as_leader(&self) -> bool {
+        self.config.roles.leader_serves || self.is_standalone()
     }
 
     pub fn tick_micros(&self) -> u64 {
@@ -169,12 +201,25 @@ impl Core {
         self.last_logged = proposal.zxid();
         self.since_snapshot += 1;
         self.uncommitted.push_back(proposal.clone());
+        if self.is_observer() && !self.config.roles.observer_logs {
+            self.unlogged = true;
+            return;
+        }
         if let Some(DiskOp::Append { generation, proposals }) = out.disk.last_mut()
             && *generation == self.generation
         {
             proposals.push(proposal);
         } else {
             out.disk.push(DiskOp::Append { generation: self.generation, proposals: vec![proposal] });
+        }
+    }
+
+    /// An observer without a log that is to vote from now on: what it says it has must be on its disk.
+    pub fn log_what_was_not(&mut self, out: &mut Effects) {
+        if self.unlogged && !self.is_observer() {
+            self.unlogged = false;
+            let (generation, zxid) = (self.generation, self.last_committed);
+            out.disk.push(DiskOp::TakeSnapshot { generation, zxid, install: true });
         }
     }
 
@@ -202,7 +247,7 @@ impl Core {
         self.last_logged = loaded.last_zxid;
         self.last_committed = loaded.last_zxid;
         self.uncommitted.clear();
-        self.truncating = false;
+        (self.truncating, self.unlogged) = (false, false);
         self.is_snapshot_running = false; // One of the replaced tree is given up without an answer.
         out.db.push(DbOp::Install(loaded));
     }
@@ -222,19 +267,20 @@ impl Core {
     }
 
     /// From now on those who look for a leader are told of ours, and of its epoch.
-    pub fn settle_as_follower(&mut self, epoch: Epoch) {
-        self.election.settle(crate::records::PeerState::Following, Some(epoch.0));
+    pub fn settle_as_learner(&mut self, epoch: Epoch) {
+        let state = if self.is_observer() { PeerState::Observing } else { PeerState::Following };
+        self.election.settle(state, Some(epoch.0));
     }
 
     pub fn settle_as_leader(&mut self, epoch: Epoch) {
-        self.election.settle(crate::records::PeerState::Leading, Some(epoch.0));
+        self.election.settle(PeerState::Leading, Some(epoch.0));
     }
 
     /// Asks for a snapshot when enough has been logged since the last one. Called at the end of a step, when
     /// `last_committed` is what the database will show.
     pub fn snapshot_if_due(&mut self, out: &mut Effects) {
         let is_settled = self.last_committed > self.replayed_to;
-        if self.since_snapshot <= self.snapshot_after || self.is_snapshot_running || !is_settled {
+        if self.since_snapshot <= self.snapshot_after || self.is_snapshot_running || !is_settled || self.unlogged {
             return;
         }
         self.since_snapshot = 0;
@@ -249,15 +295,24 @@ impl Core {
         self.is_snapshot_running = false;
     }
 
+    /// How long an observer waits before it looks for a leader again, in microseconds: not all of them at once.
+    pub fn draw_observer_delay(&mut self) -> u64 {
+        self.draw() % (1000 * u64::from(self.config.roles.observer_delay_ms)).max(1)
+    }
+
     /// Between half of `snapCount` and all of it, so that servers do not all write at the same time.
     fn draw_snapshot_threshold(&mut self) {
-        // SplitMix64: one step of a well-mixed sequence.
+        let half = u64::from(self.config.snap_count.max(2)) / 2;
+        self.snapshot_after = (half + self.draw() % half) as u32;
+    }
+
+    /// SplitMix64: one step of a well-mixed sequence.
+    fn draw(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let half = u64::from(self.config.snap_count.max(2)) / 2;
-        self.snapshot_after = (half + (z ^ (z >> 31)) % half) as u32;
+        z ^ (z >> 31)
     }
 }
 
@@ -291,6 +346,7 @@ mod tests {
             last_seen: None,
             reconfig_enabled: false,
             peer_type: PeerType::Participant,
+            roles: RoleRules::default(),
             tick_ms: 100,
             init_limit: 10,
             sync_limit: 5,

@@ -308,6 +308,10 @@ pub enum Note {
         epoch: Epoch,
         leader: ServerId,
     },
+    Observing {
+        epoch: Epoch,
+        leader: ServerId,
+    },
     SyncSent {
         learner: ServerId,
         how: &'static str,
@@ -358,6 +362,7 @@ impl fmt::Display for Note {
                 Zxid::new(*epoch, 0)
             ),
             Note::Following { epoch, leader } => write!(f, "following {leader} in epoch {epoch}"),
+            Note::Observing { epoch, leader } => write!(f, "observing {leader} in epoch {epoch}"),
             Note::SyncSent { learner, how, peer_last, from } => {
                 write!(f, "Sending {how} to learner {learner}, last zxid of peer is {peer_last}, ours {from}")
             }

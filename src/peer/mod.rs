@@ -43,7 +43,7 @@ mod test_host;
 #[cfg(all(test, not(loom)))]
 mod watch_tests;
 
-pub use self::core::{PeerConfig, SessionRules};
+pub use self::core::{PeerConfig, RoleRules, SessionRules};
 pub use auth::AuthNote;
 pub use database::{Database, ServerStats};
 pub use in_flight::InFlight;
@@ -55,7 +55,7 @@ pub use outbox::{
     WAITING_MAX,
 };
 pub use prepare::PrepareRequest;
-pub use quorum_peer::{Boot, PeerStatus, QuorumPeer};
+pub use quorum_peer::{Boot, LearnerCounts, PeerStatus, QuorumPeer};
 pub use sasl::{NONCE_BYTES, SaslUsers};
 pub use settings::{NodeSettings, Settings};
 pub use submit::Frame;

@@ -41,9 +41,11 @@ pub struct Boot {
 enum Role {
     /// Waiting for the disk to finish what the last role asked for; then a pause, then an election.
     Draining {
-        pause: bool,
+        /// Microseconds.
+        pause: u64,
     },
-    /// A role never got as far as serving: waiting a little, so that servers that disagree do not spin.
+    /// A role never got as far as serving, or it was an observer's: waiting a little, so that servers that disagree do
+    /// not spin, and observers do not all come at once.
     Pausing {
         until: u64,
     },
@@ -51,6 +53,7 @@ enum Role {
     Looking {
         read_only: ReadOnly,
     },
+    /// Under a leader: as a follower or an observer.
     Following(Box<Learner>),
     Leading(Box<Leader>),
 }
@@ -85,10 +88,22 @@ pub struct PeerStatus {
     pub epoch: Epoch,
     pub last_logged: Zxid,
     pub last_committed: Zxid,
-    /// Leader only: connected learners, and those that are up to date.
-    pub learners: usize,
-    pub synced_followers: usize,
+    /// Leader only.
+    pub learners: LearnerCounts,
     pub pending_syncs: usize,
+}
+
+/// A leader's learners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LearnerCounts {
+    /// All that are connected and have said who they are.
+    pub connected: usize,
+    /// Followers that are up to date, voters or not.
+    pub followers: usize,
+    /// Those of them that are no voters: they are not in the configuration, or as observers.
+    pub non_voting: usize,
+    /// Observers that are up to date.
+    pub observers: usize,
 }
 
 /// A whole server without I/O.
@@ -165,27 +180,26 @@ impl QuorumPeer {
 
     pub fn status(&self) -> PeerStatus {
         let (state, leader, epoch) = match &self.role {
+            Role::Following(learner) if learner.is_observer() => {
+                (PeerState::Observing, Some(learner.leader()), learner.epoch())
+            }
             Role::Following(learner) => (PeerState::Following, Some(learner.leader()), learner.epoch()),
             Role::Leading(leader) => (PeerState::Leading, Some(self.core.my_id()), leader.epoch()),
             _ => (PeerState::Looking, None, self.core.current_epoch),
         };
-        let (learners, synced_followers, pending_syncs) = match &self.role {
-            Role::Leading(leader) => {
-                let (known, synced) = leader.learner_counts();
-                (known, synced, leader.pending_syncs())
-            }
-            _ => (0, 0, 0),
+        let (learners, pending_syncs) = match &self.role {
+            Role::Leading(leader) => (leader.learner_counts(&self.core), leader.pending_syncs()),
+            _ => Default::default(),
         };
         PeerStatus {
             state,
-            serving: self.is_established(),
+            serving: self.serves(),
             read_only: self.is_read_only(),
             leader,
             epoch,
             last_logged: self.core.last_logged,
             last_committed: self.core.last_committed,
             learners,
-            synced_followers,
             pending_syncs,
         }
     }
@@ -201,6 +215,11 @@ impl QuorumPeer {
             Role::Leading(leader) => leader.is_established(),
             _ => false,
         }
+    }
+
+    /// Whether clients are served, by the rules of the role.
+    fn serves(&self) -> bool {
+        self.is_established() && (self.core.serves_as_leader() || !self.is_leading())
     }
 
     fn is_read_only(&self) -> bool {
@@ -296,9 +315,8 @@ impl QuorumPeer {
             (Role::Draining { pause }, Input::Drained { .. }) => {
                 let pause = *pause;
                 self.core.commit_all(out);
-                if pause {
-                    self.role = Role::Pausing { until: now.micros + self.pause };
-                    self.pause = (2 * self.pause).min(PAUSE_MAX_MICROS);
+                if pause > 0 {
+                    self.role = Role::Pausing { until: now.micros + pause };
                 } else {
                     self.look(now, db, out);
                 }
@@ -356,7 +374,8 @@ impl QuorumPeer {
         self.begin_sessions(now);
         let early = std::mem::take(&mut self.early);
         if leader != self.core.my_id() {
-            out.notes.push(Note::StateChanged { state: "FOLLOWING" });
+            let state = if self.core.is_observer() { "OBSERVING" } else { "FOLLOWING" };
+            out.notes.push(Note::StateChanged { state });
             out.links.extend(early.into_iter().map(|early| LinkOp::Close { link: early.link }));
             self.role = Role::Following(Box::new(Learner::start(&self.core, leader, now, out)));
             return;
@@ -389,7 +408,16 @@ impl QuorumPeer {
         out.db.push(DbOp::StopServing);
         self.core.locals.clear();
         self.core.generation.0 += 1;
-        match std::mem::replace(&mut self.role, Role::Draining { pause: !was_established }) {
+        let mut pause = 0;
+        if !was_established {
+            pause = self.pause;
+            self.pause = (2 * self.pause).min(PAUSE_MAX_MICROS);
+        }
+        if matches!(&self.role, Role::Following(learner) if learner.is_observer()) {
+            pause = pause.max(self.core.draw_observer_delay());
+        }
+        self.core.log_what_was_not(out);
+        match std::mem::replace(&mut self.role, Role::Draining { pause }) {
             Role::Following(learner) => learner.end(out),
             Role::Leading(leader) => leader.end(out),
             _ => {}
@@ -417,7 +445,7 @@ impl QuorumPeer {
     /// knows it.
     fn on_connect(&mut self, now: Now, conn: ConnId, request: &ConnectRequest, db: &Database, out: &mut Effects) {
         let is_read_only = self.is_read_only();
-        let may_serve = self.is_established() || is_read_only && request.read_only == Some(true);
+        let may_serve = self.serves() || is_read_only && request.read_only == Some(true);
         if !may_serve || request.last_zxid_seen > db.last_processed() {
             // Not serving, or behind what the client has seen elsewhere: it tries the next server.
             return out.db.push(DbOp::CloseConn { conn });

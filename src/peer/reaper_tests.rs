@@ -4,7 +4,7 @@ use super::io::{ClientRequest, ConnId, DiskOp, Effects, Input, Loaded, Note, Now
 use super::sessions::EXPIRED_PER_STEP_MAX;
 use super::settings::{NodeSettings, Settings};
 use super::test_host::{create, create_body, create_with};
-use super::{Boot, Database, PeerConfig, QuorumPeer, ReaperConfig, SessionRules};
+use super::{Boot, Database, PeerConfig, QuorumPeer, ReaperConfig, RoleRules, SessionRules};
 use crate::records::{
     Configuration, CreateRequest, CreateSessionRequest, CreateTtlRequest, Epoch, ForwardedBody, Id, PathVersion,
     PeerType, Request, SessionId, SetDataRequest, Zxid,
@@ -31,6 +31,7 @@ impl Standalone {
             last_seen: None,
             reconfig_enabled: false,
             peer_type: PeerType::Participant,
+            roles: RoleRules::default(),
             tick_ms: 1000,
             init_limit: 10,
             sync_limit: 5,

@@ -23,6 +23,7 @@ fn role_name(role: Role) -> &'static str {
         Role::Looking => "looking",
         Role::Leading => "leading",
         Role::Following => "following",
+        Role::Observing => "observing",
         Role::Standalone => "standalone",
         Role::Ended => "ended",
     }

@@ -83,13 +83,12 @@ fn gauges(shared: &Shared, stats: &ServerStats, mode: ServerMode, out: &mut Line
         out.line("quorum_size", shared.config.ensemble.voters().len());
     }
     if is_member && mode == ServerMode::Leader {
-        out.line("learners", peer.learners);
-        out.line("synced_followers", peer.synced_followers);
+        out.line("learners", peer.learners.connected);
+        out.line("synced_followers", peer.learners.followers);
         out.line("pending_syncs", peer.pending_syncs);
         out.line("leader_uptime", uptime_ms);
-        for name in ["synced_non_voting_followers", "synced_observers"] {
-            out.line(name, 0);
-        }
+        out.line("synced_non_voting_followers", peer.learners.non_voting);
+        out.line("synced_observers", peer.learners.observers);
         let ProposalSizes { last, min, max } = shared.metrics.proposals.sizes();
         for (name, bytes) in [("last_proposal_size", last), ("max_proposal_size", max), ("min_proposal_size", min)] {
             out.line(name, bytes);

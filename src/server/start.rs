@@ -157,6 +157,14 @@ fn say_settings(config: &Config) {
     if config.nodes.reconfig {
         tracing::warn!("reconfigEnabled: a reconfig is still refused, this version cannot change the list of servers");
     }
+    if let Some(peer_type) = config.peer_type.filter(|peer_type| *peer_type != config.peer_type())
+        && config.my_id.is_some()
+    {
+        let line = config.peer_type();
+        tracing::warn!(
+            "Peer type from servers list ({line}) doesn't match peerType ({peer_type}). Defaulting to servers list."
+        );
+    }
     if !config.force_sync {
         tracing::warn!("forceSync=no: acknowledged writes may be lost when the machine fails");
     }
@@ -258,6 +266,7 @@ fn peer_config(config: &Config) -> PeerConfig {
         last_seen: None,
         reconfig_enabled: config.nodes.reconfig,
         peer_type: config.peer_type(),
+        roles: config.quorum.roles,
         tick_ms: config.tick_time_ms,
         init_limit: config.init_limit,
         sync_limit: config.sync_limit,

@@ -12,6 +12,8 @@ pub enum Role {
     Looking,
     Leading,
     Following,
+    /// Under a leader, without a vote.
+    Observing,
     Standalone,
     /// It has stopped, was killed or has failed.
     Ended,
@@ -24,7 +26,8 @@ impl Role {
             (None, _) => Role::Standalone,
             (_, PeerState::Looking) => Role::Looking,
             (_, PeerState::Leading) => Role::Leading,
-            (_, PeerState::Following | PeerState::Observing) => Role::Following,
+            (_, PeerState::Following) => Role::Following,
+            (_, PeerState::Observing) => Role::Observing,
         }
     }
 }
@@ -35,6 +38,7 @@ impl fmt::Display for Role {
             Role::Looking => "looking",
             Role::Leading => "leading",
             Role::Following => "following",
+            Role::Observing => "observing",
             Role::Standalone => "standalone",
             Role::Ended => "ended",
         })

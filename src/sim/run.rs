@@ -11,7 +11,7 @@ use super::rng::Rng;
 use super::server::{Down, Process, ServerSetup};
 use super::trace::Trace;
 use super::world::{ClientEvent, Ctx, Event, Machine, World};
-use crate::peer::{PeerConfig, ReaperConfig, SessionRules};
+use crate::peer::{PeerConfig, ReaperConfig, RoleRules, SessionRules};
 use crate::records::{Configuration, Owner, PeerType, ServerId};
 use crate::storage::StorageConfig;
 use std::collections::BTreeSet;
@@ -144,6 +144,7 @@ fn draw_setup(rng: &mut Rng, ids: &[ServerId], planted: Option<Planted>) -> Serv
         last_seen: None,
         reconfig_enabled: false,
         peer_type: PeerType::Participant,
+        roles: RoleRules::default(),
         tick_ms,
         init_limit: 10,
         sync_limit: 5,

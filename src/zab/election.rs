@@ -53,7 +53,7 @@ pub struct Decision {
 }
 
 /// A vote received, with the sender's round and state.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ballot {
     vote: Vote,
     round: i64,
@@ -69,6 +69,9 @@ struct Looking {
     proposal: Vote,
     /// Votes of this round, by sender.
     received: BTreeMap<ServerId, Ballot>,
+    /// The last vote of each server that was answered at once. A server that takes us for no voter answers whatever we
+    /// say: each vote is answered once, or the two would never stop.
+    answered: BTreeMap<ServerId, Ballot>,
     /// Votes of servers that follow or lead, of whatever round.
     settled: BTreeMap<ServerId, Ballot>,
     resend_at: u64,
@@ -129,6 +132,7 @@ impl Election {
             first,
             proposal: first,
             received: BTreeMap::from([(self.my_id, mine)]),
+            answered: BTreeMap::new(),
             settled: BTreeMap::new(),
             resend_at: now + RESEND_MIN_MICROS,
             resend_interval: RESEND_MIN_MICROS,
@@ -223,7 +227,7 @@ impl Election {
         let supersedes = |new: Vote, current: Vote| !quorums.is_weightless(new.leader) && new > current;
         let looking = self.looking.as_mut()?;
         if ballot.round < self.round {
-            out.push((from, self.my_notification())); // It must catch up with our round.
+            self.answer(from, ballot, out); // It must catch up with our round.
             return None;
         }
         // An untrusted empty database neither counts votes nor is counted.
@@ -244,10 +248,17 @@ impl Election {
             self.tell_all(out);
         } else if ballot.vote < looking.proposal {
             // It may have begun to look after we told everybody; ZooKeeper lets it wait until we repeat ourselves.
-            out.push((from, self.my_notification()));
+            self.answer(from, ballot, out);
         }
         self.looking.as_mut()?.received.insert(from, ballot);
         self.check_quorum(now)
+    }
+
+    fn answer(&mut self, from: ServerId, ballot: Ballot, out: &mut Outbox) {
+        let Some(looking) = &mut self.looking else { return };
+        if looking.answered.insert(from, ballot) != Some(ballot) {
+            out.push((from, self.my_notification()));
+        }
     }
 
     /// A vote of a server that follows or leads: join it, if a quorum says so and the leader itself does.

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use zabkit::jute::{Reader, Record};
 use zabkit::peer::io::*;
-use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, PeerStatus, QuorumPeer, SessionRules};
+use zabkit::peer::{
+    Boot, Database, DirectoryLoader, Outbox, PeerConfig, PeerStatus, QuorumPeer, RoleRules, SessionRules,
+};
 use zabkit::records::*;
 
 struct Server {
@@ -40,9 +42,13 @@ struct Client {
 #[derive(Default)]
 pub struct World {
     ids: Vec<ServerId>,
+    observers: Vec<ServerId>,
+    /// Lines of groups and weights, as in a configuration.
+    quorum_lines: String,
     /// A single server is a member too, and not standalone.
     ensemble_of_one: bool,
     rules: SessionRules,
+    roles: RoleRules,
     servers: BTreeMap<ServerId, Server>,
     directories: BTreeMap<ServerId, Directory>,
     held: BTreeSet<ServerId>,
@@ -74,11 +80,23 @@ impl World {
         let server = |word: &str| ServerId(word.parse().unwrap_or_else(|_| panic!("no server in {line:?}")));
         match *words.as_slice() {
             ["servers", ref ids @ ..] => self.ids = ids.iter().map(|id| server(id)).collect(),
+            ["observers", ref ids @ ..] => self.observers = ids.iter().map(|id| server(id)).collect(),
+            // As in a file: `group.1=1:2:3`, `weight.3=0`.
+            ["quorum", text] => self.quorum_lines += &format!("{text}\n"),
+            ["rule", "leader-serves-not"] => self.roles.leader_serves = false,
+            ["rule", "observers-log-not"] => self.roles.observer_logs = false,
             ["ensemble", "of", "one"] => self.ensemble_of_one = true,
             ["rule", "local"] => self.rules.local = true,
             ["rule", "upgrade"] => self.rules.upgrade = true,
             ["rule", "read-only"] => self.rules.read_only_after_ms = Some(2000),
-            ["start", "all"] => self.ids.clone().into_iter().for_each(|id| self.start(id)),
+            ["start", "all"] => self
+                .ids
+                .iter()
+                .chain(&self.observers)
+                .copied()
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|id| self.start(id)),
             ["start", id] => self.start(server(id)),
             ["crash", id] => self.crash(server(id)),
             ["hold", "disk", id] => {
@@ -150,6 +168,22 @@ impl World {
         loader.finish(last)
     }
 
+    /// As the file of `id` says. One that is in nobody else's is about to join.
+    fn configuration(&self, id: ServerId) -> Configuration {
+        let joins = !self.ids.contains(&id) && !self.observers.contains(&id);
+        let mut configuration =
+            Configuration::of_voters(self.ids.iter().chain(&self.observers).copied().chain(joins.then_some(id)));
+        for observer in &self.observers {
+            configuration.servers.get_mut(observer).unwrap().role = PeerType::Observer;
+        }
+        for line in self.quorum_lines.lines() {
+            let (key, value) = line.split_once('=').unwrap();
+            configuration.take(key, value).unwrap();
+        }
+        configuration.check().unwrap();
+        configuration
+    }
+
     fn start(&mut self, id: ServerId) {
         let mut loaded = self.load(id);
         let directory = self.directories.entry(id).or_default();
@@ -162,10 +196,11 @@ impl World {
         };
         let config = PeerConfig {
             my_id: (self.ids.len() > 1 || self.ensemble_of_one).then_some(id),
-            ensemble: Configuration::of_voters(self.ids.iter().copied()),
+            ensemble: self.configuration(id),
             last_seen: None,
             reconfig_enabled: false,
-            peer_type: PeerType::Participant,
+            peer_type: self.configuration(id).servers[&id].role,
+            roles: self.roles,
             tick_ms: 100,
             init_limit: 10,
             sync_limit: 5,

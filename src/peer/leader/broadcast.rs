@@ -9,7 +9,7 @@ use super::super::io::{ClientRequest, Effects, Now, Proposal};
 use super::super::prepare::PrepareRequest;
 use super::sync::Arrived;
 use super::{Leader, Progress};
-use crate::records::{ErrorCode, ForwardedBody, Id, QuorumPacket, Request, ServerId, SessionId, Txn, TxnBody};
+use crate::records::{ErrorCode, ForwardedBody, Id, Request, ServerId, SessionId, Txn, TxnBody};
 
 impl Leader {
     pub(super) fn on_requests(
@@ -101,7 +101,7 @@ impl Leader {
         self.broadcast.propose(proposal.clone());
         self.unflushed.get_or_insert((zxid, now.micros));
         for (link, learner) in &mut self.learners {
-            if learner.progress >= Progress::Synchronizing {
+            if learner.progress >= Progress::Synchronizing && !learner.is_observer {
                 Self::send_proposal(now, *link, learner, &proposal, out);
             }
         }
@@ -143,11 +143,7 @@ impl Leader {
             assert_eq!(core.uncommitted.front().map(Proposal::zxid), Some(zxid), "a commit skipped a logged proposal");
             core.commit_first(out);
             for (link, learner) in &mut self.learners {
-                match learner.progress {
-                    Progress::UpToDate => out.send(*link, QuorumPacket::Commit { zxid }),
-                    Progress::Synchronizing | Progress::Synced => learner.held.push(zxid),
-                    _ => {}
-                }
+                Self::tell_committed(*link, learner, &proposal, out);
             }
         }
         self.answer_syncs(core, now, out);

@@ -27,7 +27,7 @@ fn refusal(core: &Core, accepted_epoch: Epoch, info: &LearnerInfo) -> Option<Str
 }
 
 impl Leader {
-    pub(super) fn on_follower_info(
+    pub(super) fn on_learner_info(
         &mut self,
         core: &mut Core,
         link: LinkId,
@@ -39,7 +39,9 @@ impl Leader {
             self.drop_learner(link, &reason, out);
             return Ok(());
         }
-        if self.is_epoch_accepted() && accepted_epoch > self.epoch && core.quorums.is_voter(info.server) {
+        let is_voter =
+            core.quorums.is_voter(info.server) && self.learners.get(&link).is_some_and(|learner| !learner.is_observer);
+        if self.is_epoch_accepted() && accepted_epoch > self.epoch && is_voter {
             let is_with_us =
                 |learner: &Learner| learner.server == Some(info.server) && learner.progress >= Progress::Synced;
             if self.learners.values().any(is_with_us) {
@@ -81,14 +83,18 @@ impl Leader {
         !matches!(self.phase, Phase::Discovery | Phase::AcceptingEpoch)
     }
 
-    /// The servers among the learners that satisfy `has`, and ourselves.
+    /// The servers among the followers that satisfy `has`, and ourselves.
     pub(super) fn with_me<'a>(
         &'a self,
         core: &Core,
         has: impl Fn(&Learner) -> bool + 'a,
     ) -> impl Iterator<Item = ServerId> + 'a {
         let me = core.my_id();
-        self.learners.values().filter(move |learner| has(learner)).filter_map(|learner| learner.server).chain([me])
+        self.learners
+            .values()
+            .filter(move |learner| !learner.is_observer && has(learner))
+            .filter_map(|learner| learner.server)
+            .chain([me])
     }
 
     /// With a quorum connected, the new epoch is larger than any that one of its members has accepted.

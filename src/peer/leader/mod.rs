@@ -7,6 +7,7 @@
 
 mod broadcast;
 mod discovery;
+mod observers;
 mod quota_log;
 mod reaper;
 mod sync;
@@ -73,6 +74,8 @@ enum Progress {
 #[derive(Debug)]
 struct Learner {
     server: Option<ServerId>,
+    /// It said OBSERVERINFO: it gets what is committed, and counts in nothing.
+    is_observer: bool,
     progress: Progress,
     accepted_epoch: Epoch,
     last_logged: Zxid,
@@ -163,13 +166,6 @@ impl Leader {
         self.phase == Phase::Broadcast
     }
 
-    /// Learners that are connected and known, and those of them that are up to date.
-    pub fn learner_counts(&self) -> (usize, usize) {
-        let known = self.learners.values().filter(|learner| learner.server.is_some()).count();
-        let synced = self.learners.values().filter(|learner| learner.progress == Progress::UpToDate).count();
-        (known, synced)
-    }
-
     /// Syncs that wait for a commit, or for a quorum to say that we still lead.
     pub fn pending_syncs(&self) -> usize {
         self.syncs.len()
@@ -258,6 +254,7 @@ impl Leader {
     fn on_learner_up(&mut self, now: Now, link: LinkId) {
         let learner = Learner {
             server: None,
+            is_observer: false,
             progress: Progress::Connected,
             accepted_epoch: Epoch(0),
             last_logged: Zxid::ZERO,
@@ -290,7 +287,11 @@ impl Leader {
             let progress = learner.progress;
             match packet {
                 QuorumPacket::FollowerInfo { accepted_epoch, info } if progress == Progress::Connected => {
-                    self.on_follower_info(core, link, accepted_epoch, info, out)?;
+                    self.on_learner_info(core, link, accepted_epoch, info, out)?;
+                }
+                QuorumPacket::ObserverInfo { accepted_epoch, info } if progress == Progress::Connected => {
+                    learner.is_observer = true;
+                    self.on_learner_info(core, link, accepted_epoch, info, out)?;
                 }
                 QuorumPacket::AckEpoch { last_logged, current_epoch } if progress == Progress::EpochSent => {
                     self.on_ack_epoch(core, now, link, (last_logged, current_epoch), out);
@@ -315,10 +316,6 @@ impl Leader {
                 }
                 // Requests of a learner that is not up to date: its clients will ask again.
                 QuorumPacket::Request(_) | QuorumPacket::Revalidate { .. } => {}
-                QuorumPacket::ObserverInfo { .. } => {
-                    self.drop_learner(link, "observers are not supported yet", out);
-                    return Ok(());
-                }
                 other => {
                     self.drop_learner(link, &format!("{} is out of turn", other.name()), out);
                     return Ok(());
@@ -448,7 +445,7 @@ impl Leader {
             if voter == me {
                 return Some(now.micros);
             }
-            let learner = self.learners.values().find(|learner| learner.server == Some(voter))?;
+            let learner = self.voter(voter)?;
             (learner.progress >= Progress::Synced).then_some(learner.with_us_at)
         };
         let Some(since) = core.quorums.reached_by_quorum(with_us) else { return };

@@ -348,7 +348,7 @@ impl Leader {
             if voter == me {
                 return Some(self.syncs.round);
             }
-            self.learners.values().find(|learner| learner.server == Some(voter)).map(|learner| learner.answered_round)
+            self.voter(voter).map(|learner| learner.answered_round)
         })
     }
 

@@ -61,7 +61,9 @@ impl Leader {
         }
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.last_sent = sent;
-        for proposal in self.broadcast.outstanding().filter(|proposal| proposal.zxid() > sent) {
+        // An observer is told of them when they are committed.
+        let is_told = !learner.is_observer;
+        for proposal in self.broadcast.outstanding().filter(|proposal| is_told && proposal.zxid() > sent) {
             Self::send_proposal(now, link, learner, proposal, out);
         }
         learner.progress = Progress::Synchronizing;
@@ -96,6 +98,9 @@ impl Leader {
         if learner.awaited.is_some_and(|(awaited, _)| awaited <= zxid) {
             learner.awaited = (zxid < learner.last_sent).then(|| (zxid.successor(), now.micros));
         }
+        if learner.is_observer {
+            return; // Nobody asked it.
+        }
         learner.acked = learner.acked.max(zxid);
         self.count_acks(core, now, link, out);
     }
@@ -104,7 +109,7 @@ impl Leader {
     /// one, and its history could lose an election against one without the proposal (ZOOKEEPER-4685 sends them early).
     pub(super) fn count_acks(&mut self, core: &mut Core, now: Now, link: LinkId, out: &mut Effects) {
         let Some(learner) = self.learners.get(&link) else { return };
-        if let Some(server) = learner.server.filter(|_| learner.progress >= Progress::Synced) {
+        if let Some(server) = learner.server.filter(|_| learner.progress >= Progress::Synced && !learner.is_observer) {
             let committed = self.broadcast.on_ack(server, learner.acked);
             self.commit(core, now, committed, out);
         }
@@ -165,7 +170,9 @@ impl Leader {
             out.notes.push(Note::Leading { epoch: self.epoch, supporters });
         }
         self.lease_until = if core.is_standalone() { u64::MAX } else { now.micros + core.sync_limit_micros() };
-        out.db.push(DbOp::Serve(Serving { generation: core.generation, mode, until_micros: self.lease_until }));
+        if core.serves_as_leader() {
+            out.db.push(DbOp::Serve(Serving { generation: core.generation, mode, until_micros: self.lease_until }));
+        }
         for (session, timeout_ms) in db.sessions() {
             self.sessions.track(now.micros, *session, *timeout_ms, None);
         }

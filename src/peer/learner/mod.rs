@@ -4,7 +4,9 @@
 //! then ACKs of single proposals. ZooKeeper let threads race here (ZOOKEEPER-3023, 4643, 4646, 4685, 4712); this is
 //! one machine with a state for each wait, and each wait ends with the disk's answer.
 //!
-//! ZooKeeper: `Learner.syncWithLeader`, `Follower.followLeader`.
+//! An observer lives the same life, but is told of transactions when they are committed, and acknowledges none.
+//!
+//! ZooKeeper: `Learner.syncWithLeader`, `Follower.followLeader`, `Observer.observeLeader`.
 
 mod clients;
 mod synchronization;
@@ -28,7 +30,7 @@ const CONNECT_LIMIT_MICROS: u64 = 2_000_000;
 enum Phase {
     /// Waiting for [`Input::LeaderLinkUp`]; between attempts `retry_at` is set.
     Connecting { retry_at: Option<u64>, pause: u64, deadline: u64 },
-    /// FOLLOWERINFO is sent.
+    /// FOLLOWERINFO or OBSERVERINFO is sent.
     Discovery,
     /// LEADERINFO came; acceptedEpoch is on its way to the disk. Nothing arrives before our ACKEPOCH.
     AcceptingEpoch,
@@ -54,6 +56,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Learner {
     leader: ServerId,
+    /// It gets what is committed, and acknowledges nothing but NEWLEADER.
+    is_observer: bool,
     link: Option<LinkId>,
     phase: Phase,
     epoch: Epoch,
@@ -85,6 +89,7 @@ impl Learner {
         let limit = CONNECT_LIMIT_MICROS.min(core.init_limit_micros());
         Learner {
             leader,
+            is_observer: core.is_observer(),
             link: None,
             phase: Phase::Connecting { retry_at: None, pause: RETRY_MIN_MICROS, deadline: now.micros + limit },
             epoch: Epoch(0),
@@ -108,6 +113,10 @@ impl Learner {
 
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    pub fn is_observer(&self) -> bool {
+        self.is_observer
     }
 
     /// Whether UPTODATE has come.
@@ -197,7 +206,14 @@ impl Learner {
             protocol_version: PROTOCOL_VERSION,
             config_version: core.committed.version,
         };
-        out.send(link, QuorumPacket::FollowerInfo { accepted_epoch: core.accepted_epoch, info });
+        let accepted_epoch = core.accepted_epoch;
+        out.send(
+            link,
+            match self.is_observer {
+                true => QuorumPacket::ObserverInfo { accepted_epoch, info },
+                false => QuorumPacket::FollowerInfo { accepted_epoch, info },
+            },
+        );
         Ok(())
     }
 
@@ -267,6 +283,9 @@ impl Learner {
             }
             QuorumPacket::Proposal { zxid, txn } => self.on_proposal(core, zxid, txn, out),
             QuorumPacket::Commit { zxid } => self.on_commit(core, zxid, out),
+            QuorumPacket::Inform { zxid, txn } | QuorumPacket::InformAndActivate { zxid, txn, .. } => {
+                self.on_inform(core, zxid, txn, out)
+            }
             QuorumPacket::NewLeader { zxid, .. } => self.on_new_leader(core, now, zxid, out),
             QuorumPacket::UpToDate => self.on_up_to_date(core, now, out),
             QuorumPacket::Ping { zxid, .. } => {
@@ -282,7 +301,7 @@ impl Learner {
             }
             QuorumPacket::Revalidated { session, valid } => self.on_revalidated(session, valid, out),
             other => {
-                out.notes.push(Note::Warning(format!("a follower has no use for a {} packet", other.name())));
+                out.notes.push(Note::Warning(format!("a learner has no use for a {} packet", other.name())));
                 Ok(())
             }
         }

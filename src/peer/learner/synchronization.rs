@@ -117,8 +117,25 @@ impl Learner {
         Ok(())
     }
 
+    /// To an observer: PROPOSAL and COMMIT in one.
+    pub(super) fn on_inform(
+        &mut self,
+        core: &mut Core,
+        zxid: Zxid,
+        bytes: Bytes,
+        out: &mut Effects,
+    ) -> Result<(), Leave> {
+        if !self.is_observer {
+            return Err(self.unexpected("INFORM"));
+        }
+        self.on_proposal(core, zxid, bytes, out)?;
+        self.on_commit(core, zxid, out)
+    }
+
     pub(super) fn log(&mut self, core: &mut Core, proposal: Proposal, out: &mut Effects) {
-        self.to_ack.push_back(proposal.zxid());
+        if !self.is_observer {
+            self.to_ack.push_back(proposal.zxid());
+        }
         core.log(proposal, out);
     }
 
@@ -222,14 +239,18 @@ impl Learner {
             core.last_committed = Zxid::new(self.epoch, 0);
             out.db.push(DbOp::SetLastProcessed(core.last_committed));
         }
-        core.settle_as_follower(self.epoch);
+        core.settle_as_learner(self.epoch);
         self.lease_until = now.micros + core.sync_limit_micros();
         out.db.push(DbOp::Serve(Serving {
             generation: core.generation,
-            mode: ServerMode::Follower,
+            mode: if self.is_observer { ServerMode::Observer } else { ServerMode::Follower },
             until_micros: self.lease_until,
         }));
-        out.notes.push(Note::Following { epoch: self.epoch, leader: self.leader });
+        let (epoch, leader) = (self.epoch, self.leader);
+        out.notes.push(match self.is_observer {
+            true => Note::Observing { epoch, leader },
+            false => Note::Following { epoch, leader },
+        });
         self.ack_flushed(out);
         Ok(())
     }

@@ -92,7 +92,7 @@ pub struct Config {
     pub fsync_warning_ms: u32,
     /// All members, also this one, as the files say at the start; empty: standalone.
     pub ensemble: Configuration,
-    /// `peerType`; `None`: what this server's own line says.
+    /// `peerType`. This server's own line counts; one that says something else is warned about.
     pub peer_type: Option<PeerType>,
     pub four_letter_words: Whitelist,
     pub auth: AuthConfig,
@@ -185,9 +185,9 @@ impl Config {
         self.ensemble.servers.get(&self.my_id?)
     }
 
-    /// What this server is under a leader. ZooKeeper: `peerType`, or the role in this server's line.
+    /// What this server is under a leader: its own line says so, whatever `peerType` says.
     pub fn peer_type(&self) -> PeerType {
-        self.peer_type.or_else(|| self.me().map(|me| me.role)).unwrap_or_default()
+        self.me().map(|me| me.role).unwrap_or_default()
     }
 
     fn check(&self, at: At) -> Result<(), ConfigError> {
@@ -227,9 +227,6 @@ impl Config {
         }
         if let Err(error) = self.ensemble.check() {
             return refuse(error.to_string());
-        }
-        if self.peer_type() == PeerType::Observer {
-            return refuse(format!("server.{id} is an observer, which is not supported yet: make it a participant"));
         }
         for (limit, key) in [(self.init_limit, "initLimit"), (self.sync_limit, "syncLimit")] {
             if limit == 0 {

@@ -5,6 +5,7 @@
 use super::ConfigError;
 use super::tls::TlsKeys;
 use super::value::Value;
+use crate::peer::RoleRules;
 
 /// What a server needs for the others of its ensemble. Apache's defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,8 @@ pub struct QuorumConfig {
     /// `multiAddress.reachabilityCheckTimeoutMs`: of one address, before the next is tried beside it.
     pub reachability_timeout_ms: u32,
     pub tls: QuorumTlsConfig,
+    /// `leaderServes` and what observers do.
+    pub roles: RoleRules,
 }
 
 /// TLS on the quorum and the election port.
@@ -59,6 +62,7 @@ impl Default for QuorumConfig {
             multi_address: false,
             reachability_timeout_ms: 1000,
             tls: QuorumTlsConfig::default(),
+            roles: RoleRules::default(),
         }
     }
 }
@@ -73,6 +77,9 @@ impl QuorumConfig {
             "quorumListenOnAllIPs" => self.listen_on_all_ips = value.boolean()?,
             "multiAddress.enabled" => self.multi_address = value.boolean()?,
             "multiAddress.reachabilityCheckTimeoutMs" => self.reachability_timeout_ms = value.number()?.max(1),
+            "leaderServes" => self.roles.leader_serves = value.text != "no",
+            "syncEnabled" | "observer.syncEnabled" => self.roles.observer_logs = value.boolean()?,
+            "observer.election.DelayMs" => self.roles.observer_delay_ms = value.number()?,
             // Addresses are always tried one beside the other.
             "multiAddress.reachabilityCheckEnabled" => drop(value.boolean()?),
             // Nothing that servers say to each other may wait for more of it.
