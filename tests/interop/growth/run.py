@@ -71,7 +71,7 @@ class Growth:
         self.failed += bool(wrong)
         self.passed += not wrong
         print(f"  {'FAILED' if wrong else 'ok'}  {text}", flush=True)
-        for line in list(wrong)[:60]:
+        for line in list(wrong)[:80]:
             print(f"          {line}", flush=True)
 
     def run(self):
@@ -93,7 +93,7 @@ class Growth:
                 gap, of_one = self.load.longest_gap() * 1000, self.load.longest_gap_of_one() * 1000
                 print(f"  longest write gap {gap:.0f} ms, of one client {of_one:.0f} ms", flush=True)
             except Exception:
-                told = [*traceback.format_exc().splitlines()[-20:], *servers.logs().splitlines()]
+                told = [*traceback.format_exc().splitlines()[-30:], *servers.logs().splitlines()]
                 self.check("goes on to the end", told)
             finally:
                 if self.load:

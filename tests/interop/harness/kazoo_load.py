@@ -12,6 +12,7 @@ clients do, and wants an event for each change; a `PersistentWatcher` does so wi
 `Load` puts them together, and counts what was lost.
 """
 
+import collections
 import itertools
 import logging
 import struct
@@ -22,9 +23,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
+from kazoo.exceptions import ConnectionClosedError, KazooException, NodeExistsError, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
-from kazoo.protocol.states import KazooState
+from kazoo.protocol.states import EventType, KazooState
 from kazoo.retry import KazooRetry
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,11 +40,34 @@ logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # It says each lost conne
 #: Longer than any change of servers takes on a busy machine: a session that is lost then was lost by a server.
 SESSION_S = 30.0
 #: A change that a watcher has not seen after this time is lost.
-EVENT_S = 45.0
+EVENT_S = 30.0
 #: Between two writes of one client: a load that leaves the machine to the servers that start.
 PACE_S = 0.01
 WATCHED, HELD, WRITTEN = "/watched", "/held", "/load"
 SET_WATCHES2, ADD_WATCH = 105, 106
+
+
+class ChildrenWatch:
+    """Calls ``told(names)`` with the children of a znode, at first and whenever a watch says that they have changed.
+
+    kazoo's recipe of this name takes a watch for set when the reply with it comes just before the connection is lost,
+    and is told of nothing on the next connection. Here each connection begins with a read.
+    """
+
+    def __init__(self, zk, path, told):
+        self._zk, self._path, self._told, self._one_at_a_time = zk, path, told, threading.Lock()
+        zk.add_listener(self._on_state)
+        self._read()
+
+    def _on_state(self, state):
+        if state == KazooState.CONNECTED:
+            self._zk.handler.spawn(self._read)
+
+    def _read(self, event=None):
+        if event is not None and event.type == EventType.NONE:
+            return  # The connection is lost, and the watch with it.
+        with self._one_at_a_time, suppress(ConnectionClosedError):  # Closed: the load is over.
+            self._told(self._zk.retry(self._zk.get_children, self._path, watch=self._read))
 
 
 class Client(threading.Thread):
@@ -53,6 +77,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True, name=name)
         self.acked, self.sent, self.times_lost, self.failure = [], 0, 0, None
         self.seen_data, self.seen_children, self.held_missing = b"", set(), []
+        self.history = collections.deque(maxlen=40)  # What it was told, for who looks for a lost event.
         self._stop_asked, self._news = threading.Event(), threading.Condition()
         patient = {"max_tries": -1, "delay": 0.02, "backoff": 1.5, "max_delay": 0.25}
         self.zk = KazooClient(hosts, timeout=SESSION_S, connection_retry=KazooRetry(**patient))
@@ -60,7 +85,18 @@ class Client(threading.Thread):
         self.zk.start(timeout=30)
         self.session = self.zk.client_id[0]
 
+    def note(self, what):
+        self.history.append(f"{time.monotonic():.3f} {self.name} at {self.peer()}: {what}")
+
+    def peer(self):
+        """The port of the server that it is connected to: kazoo does not say."""
+        try:
+            return self.zk._connection._socket.getpeername()[1]
+        except (OSError, AttributeError):
+            return None
+
     def _on_state(self, state):
+        self.note(state)
         if state == KazooState.LOST and not self._stop_asked.is_set():
             self.times_lost += 1
 
@@ -70,7 +106,7 @@ class Client(threading.Thread):
             self.zk.ensure_path(path)
         self.zk.create(f"{HELD}/{self.name}", b"", ephemeral=True)
         self.zk.DataWatch(WATCHED, self._on_data)
-        self.zk.ChildrenWatch(WATCHED, self._on_children)
+        ChildrenWatch(self.zk, WATCHED, self._on_children)
 
     def watch_held(self, names):
         """From here on each of these ephemerals must be there, whenever somebody looks."""
@@ -78,14 +114,17 @@ class Client(threading.Thread):
         def on_held(children):
             self.held_missing += sorted(names - set(children))
 
-        self.zk.ChildrenWatch(HELD, on_held)
+        self.zk.sync(HELD)  # Its server may be behind those that have the others' ephemerals already.
+        ChildrenWatch(self.zk, HELD, on_held)
 
     def _on_data(self, data, stat):
+        self.note(f"data {data!r} of {stat.mzxid:#x}")
         with self._news:
             self.seen_data = data
             self._news.notify_all()
 
     def _on_children(self, children):
+        self.note(f"{len(children)} children, {max(children, default=None, key=lambda name: int(name[1:]))} the newest")
         with self._news:
             self.seen_children = set(children)
             self._news.notify_all()
@@ -134,15 +173,16 @@ class BareWatcher(threading.Thread):
         super().__init__(daemon=True)
         self.addresses, self.session = addresses, wire.Session(int(SESSION_S * 1000))
         self.seen, self.silent, self.sessions_lost, self.handed_over, self.failure = b"", [], 0, 0, None
-        self._armed, self._since, self._server = None, 0, 0
+        self._armed, self._since, self._server, self.at = None, 0, 0, None
         self._stop_asked = threading.Event()
 
     def run(self):
         try:
             while not self._stop_asked.is_set():
                 self._server += 1
+                self.at = self.addresses[self._server % len(self.addresses)]
                 try:
-                    with wire.Connection(self.addresses[self._server % len(self.addresses)], self.session, 5.0) as link:
+                    with wire.Connection(self.at, self.session, 5.0) as link:
                         self._come_back(link)
                         while not self._stop_asked.is_set():
                             self._watch(link)
@@ -280,7 +320,12 @@ class Load:
 
     def _all_saw(self, what):
         deadline = time.monotonic() + EVENT_S
-        blind = [client.name for client in self.clients if not client.wait_seen(self._data, self._children, deadline)]
+        began = time.monotonic()
+        blind = []
+        for client in self.clients:
+            if not client.wait_seen(self._data, self._children, deadline):
+                told = [*client.history, f"{began:.3f} was the change; a read shows {self._read_by(client)}"]
+                blind.append(client.name + ", which was told:\n" + "\n".join(told) + "\nand")
         for watcher in self.bare:
             try:
                 wait_until(lambda watcher=watcher: watcher.seen == self._data, "", max(deadline - time.monotonic(), 0))
@@ -289,6 +334,12 @@ class Load:
         self.changes += 1
         self.lost_events += [f"{name} did not see {what} ({self._data!r})" for name in blind]
         return not blind
+
+    def _read_by(self, client):
+        with suppress(KazooException, KazooTimeoutError):
+            names, stat = client.zk.get_children(WATCHED, include_data=True)
+            return f"{len(names)} children, {'all' if set(names) == self._children else 'not all'}, {stat}"
+        return "an error"
 
     def wait_progress(self, changes=2, timeout_s=60.0):
         """Wait until each client has had a write acknowledged that it began after now, and has seen new changes."""
@@ -301,7 +352,21 @@ class Load:
                 client.acked and client.acked[-1][0] > number for client, number in before.items()
             )
 
-        wait_until(all_go_on, "each client writes and sees events", timeout_s)
+        wait_until(all_go_on, "each client writes and sees events", timeout_s, self.state)
+
+    def state(self):
+        """What each client and watcher is at, for who looks for the one that does not go on."""
+        now = time.monotonic()
+        lines = [f"change {self.changes}: {self._data!r}, {len(self._children)} children", *self.lost_events]
+        for client in self.clients:
+            ago = now - client.acked[-1][1] if client.acked else -1
+            lines.append(
+                f"{client.name}: session {client.session:#x}, {client.zk.client_state} at {client.peer()}, last "
+                f"write acknowledged {ago:.1f} s ago, saw {client.seen_data!r}, {len(client.seen_children)} children"
+            )
+        for one in self.bare:
+            lines.append(f"{one.name_of_kind}: session {one.session.id:#x}, saw {one.seen!r} (at {one.at})")
+        return "\n".join(lines)
 
     def check(self):
         """Raise what a client's thread could not go on after."""

@@ -5,7 +5,7 @@ member, both process ids and kinds, the seconds until the ensemble was whole aga
 time without an acknowledged write. A step has passed when the ensemble is whole with a leader and every client goes on;
 then what the clients hold is compared with what the servers have.
 
-    run.py            once through in the order of the ids, then leaders first, leaders last, and five servers
+    run.py            once through in the order of the ids, leaders first (ended by SIGKILL too), last, and five servers
     run.py --quick    once through, leaders last, as the guide says
 """
 
@@ -40,8 +40,8 @@ def next_member(order, servers, left):
 class Migration:
     """One ensemble, there and back; counts its checks."""
 
-    def __init__(self, size, order, kinds, changes):
-        self.size, self.order, (self.apache, self.zabkit) = size, order, kinds
+    def __init__(self, size, order, end, kinds, changes):
+        self.size, self.order, self.end, (self.apache, self.zabkit) = size, order, end, kinds
         self.changes = changes  # Of the watched node, between two steps.
         self.passed = self.failed = 0
 
@@ -50,11 +50,11 @@ class Migration:
         self.failed += bool(wrong)
         self.passed += not wrong
         print(f"  {'FAILED' if wrong else 'ok'}  {text}", flush=True)
-        for line in list(wrong)[:20]:
+        for line in list(wrong)[:80]:
             print(f"          {line}", flush=True)
 
     def run(self):
-        print(f"{self.size} servers, {self.order}", flush=True)
+        print(f"{self.size} servers, {self.order}, ended by {self.end.name}", flush=True)
         with Ensemble(self.size, template=self.apache.template, config=CONFIG) as servers:
             load = None
             try:
@@ -70,7 +70,7 @@ class Migration:
                 self.judge(servers, load)
             except Exception:
                 self.check(
-                    "goes on to the end", [*traceback.format_exc().splitlines()[-20:], *servers.logs().splitlines()]
+                    "goes on to the end", [*traceback.format_exc().splitlines()[-30:], *servers.logs().splitlines()]
                 )
             finally:
                 if load:
@@ -83,7 +83,7 @@ class Migration:
             left.remove(member.id)
             role, old, begun = member.mode, member.kind, time.monotonic()
             mismatches = int(float(mixed.mntr(member)["zk_digest_mismatches_count"]))
-            pid, seconds, leader = mixed.take_over(servers, member, kind)
+            pid, seconds, leader = mixed.take_over(servers, member, kind, self.end)
             load.wait_progress(self.changes)
             self.check(
                 f"server {member.id} ({role}): {old.name} pid {pid} -> {kind.name} pid {member.pid}, "
@@ -110,19 +110,28 @@ def main():
     parser.add_argument("--quick", action="store_true", help="once through")
     parser.add_argument("--servers", type=int, help="only with so many servers")
     parser.add_argument("--order", choices=("by id", "leader first", "leader last"), help="only in this order")
+    parser.add_argument("--kill", action="store_true", help="only with SIGKILL in place of SIGTERM")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, mixed.end_all)
-    plan = [(3, "by id"), (3, "leader first"), (3, "leader last"), (5, "leader last"), (5, "leader first")]
+    term, kill = signal.SIGTERM, signal.SIGKILL
+    plan = [
+        (3, "by id", term),
+        (3, "leader first", term),
+        (3, "leader first", kill),
+        (3, "leader last", term),
+        (5, "leader last", term),
+        (5, "leader first", kill),
+    ]
     if options.quick:
-        plan = [(3, "leader last")]
-    if options.servers or options.order:
-        plan = [(options.servers or 3, options.order or "leader last")]
+        plan = [(3, "leader last", term)]
+    if options.servers or options.order or options.kill:
+        plan = [(options.servers or 3, options.order or "leader last", kill if options.kill else term)]
     try:
         kinds = mixed.kinds()
     except mixed.Unable as error:
         print(f"migration: {error}")
         sys.exit(2)
-    runs = [Migration(size, order, kinds, 2 if options.quick else 25) for size, order in plan]
+    runs = [Migration(size, order, end, kinds, 2 if options.quick else 25) for size, order, end in plan]
     for one in runs:
         one.run()
     finish("migration", sum(one.passed for one in runs), sum(one.failed for one in runs), 0)
