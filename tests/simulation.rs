@@ -4,15 +4,15 @@ use std::sync::Mutex;
 use zabkit::sim::{Counts, Options, Planted, Report, Scenario, run_seed};
 
 /// Runs seeds on two threads: each run is a world of its own.
-fn run_all(seeds: &[(u64, Option<usize>)]) -> Vec<Report> {
+fn run_all(seeds: &[(u64, Options)]) -> Vec<Report> {
     let next = Mutex::new(seeds.iter());
     let reports = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let Some(&(seed, servers)) = next.lock().unwrap().next() else { return };
-                    let report = run_seed(seed, Options { servers, ..Options::default() });
+                    let Some(&(seed, options)) = next.lock().unwrap().next() else { return };
+                    let report = run_seed(seed, options);
                     reports.lock().unwrap().push(report);
                 }
             });
@@ -42,7 +42,7 @@ fn assert_everything_has_happened(counts: &Counts) {
 
 #[test]
 fn seeds_run_without_a_violation_and_meet_every_kind_of_trouble() {
-    let seeds: Vec<_> = (0..24).map(|seed| (seed, None)).collect();
+    let seeds: Vec<_> = (0..24).map(|seed| (seed, Options::default())).collect();
     let reports = run_all(&seeds);
     assert_no_violation(&reports);
     let mut counts = Counts::default();
@@ -59,7 +59,13 @@ fn seeds_that_once_failed_run_without_a_violation() {
         .map(|line| {
             let mut words = line.split_whitespace();
             let seed = words.next().and_then(|word| word.parse().ok()).expect("a seed");
-            (seed, words.next().and_then(|word| word.parse().ok()))
+            let servers = words.next().and_then(|word| word.parse().ok());
+            let plain = match words.next() {
+                Some("plain") => true,
+                Some("whole") => false,
+                other => panic!("seed {seed}: {other:?} is neither plain nor whole"),
+            };
+            (seed, Options { servers, plain, ..Options::default() })
         })
         .collect();
     assert_no_violation(&run_all(&seeds));
@@ -67,7 +73,7 @@ fn seeds_that_once_failed_run_without_a_violation() {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let seeds: Vec<_> = (100..106).map(|seed| (seed, Some(3))).collect();
+    let seeds: Vec<_> = (100..106).map(|seed| (seed, Options { servers: Some(3), ..Options::default() })).collect();
     let key = |report: &Report| (report.seed, report.trace_hash, report.counts.clone());
     let mut first: Vec<_> = run_all(&seeds).iter().map(key).collect();
     let mut second: Vec<_> = run_all(&seeds).iter().map(key).collect();

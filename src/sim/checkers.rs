@@ -12,10 +12,11 @@
 
 use super::disk::SimDisk;
 use super::durable::Durable;
+use super::ensemble::is_quorum;
 use super::ghost::Ghost;
 use crate::peer::Database;
 use crate::peer::io::{DbOp, DiskOp, LinkOp, Note, Proposal, ServerMode, Serving};
-use crate::records::{Epoch, ServerId, SessionId, Txn, Zxid};
+use crate::records::{Configuration, Epoch, ServerId, SessionId, Txn, Zxid};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 /// Everything that is held against everything else.
 pub struct Checkers {
     pub ghost: Ghost,
-    quorum: usize,
+    ensemble: Configuration,
     /// Every transaction that was ever proposed.
     proposals: BTreeMap<Zxid, (Arc<Txn>, Bytes)>,
     /// Who was ever accepted as leader of an epoch.
@@ -64,12 +65,16 @@ struct Watched {
 
 impl Checkers {
     /// `data_dir` is the `version-2` directory on each server's disk.
-    pub fn new(servers: impl Iterator<Item = (ServerId, SimDisk)>, data_dir: &Path) -> Checkers {
+    pub fn new(
+        ensemble: Configuration,
+        servers: impl Iterator<Item = (ServerId, SimDisk)>,
+        data_dir: &Path,
+    ) -> Checkers {
         let watched = |disk| Watched::new(Durable::new(disk, data_dir.to_owned()));
         let servers: BTreeMap<_, _> = servers.map(|(id, disk)| (id, watched(disk))).collect();
         Checkers {
             ghost: Ghost::new(),
-            quorum: servers.len() / 2 + 1,
+            ensemble,
             proposals: BTreeMap::new(),
             leaders: BTreeMap::new(),
             beginnings: BTreeMap::new(),
@@ -177,7 +182,7 @@ impl Checkers {
             server.durable.refresh();
         });
         let holders: Vec<_> = self.servers.keys().copied().filter(|&id| self.holds(id, zxid)).collect();
-        if holders.len() < self.quorum {
+        if !is_quorum(&self.ensemble, |id| holders.contains(&id)) {
             self.fail(|| format!("{zxid} is {why}, but on the disks of {holders:?} only"));
         }
     }
@@ -265,12 +270,16 @@ impl Checkers {
         {
             return self.fail(|| format!("epoch {epoch} has two leaders, {other} and {id}"));
         }
-        if supporters.len() < self.quorum {
+        if !is_quorum(&self.ensemble, |id| supporters.contains(&id)) {
             return self.fail(|| format!("server {id} leads epoch {epoch} with {supporters:?} only"));
         }
         self.servers.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| self.on_disk(id));
-        let on_disk = self.servers.values().filter(|server| server.current_epoch >= epoch).count();
-        if on_disk < self.quorum {
+        if self.ensemble.weight(id) == 0 {
+            return self.fail(|| format!("server {id} leads epoch {epoch}, but weighs nothing"));
+        }
+        let has_epoch = |server: &&Watched| server.current_epoch >= epoch;
+        if !is_quorum(&self.ensemble, |id| self.servers.get(&id).filter(has_epoch).is_some()) {
+            let on_disk = self.servers.values().filter(has_epoch).count();
             return self.fail(|| format!("epoch {epoch} of server {id} is on {on_disk} disks only"));
         }
         let last = self.ghost.last();

@@ -27,6 +27,8 @@ macro_rules! counts {
 
 counts! {
     events,
+    /// Ensembles with groups and weights.
+    hierarchical_runs,
     simulated_ms,
     requests,
     replies,

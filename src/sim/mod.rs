@@ -14,6 +14,7 @@ pub mod disk;
 mod disk_queue;
 mod durable;
 mod election_links;
+mod ensemble;
 pub mod faults;
 pub mod ghost;
 mod links;

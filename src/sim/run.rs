@@ -4,6 +4,7 @@ use super::checkers::Checkers;
 use super::client::Client;
 use super::counts::Counts;
 use super::disk::SimDisk;
+use super::ensemble::Shape;
 use super::faults::{Faults, KillPoints, Kind};
 use super::network::{Latency, Network};
 use super::planted::Planted;
@@ -36,6 +37,8 @@ pub struct Options {
     /// 3 or 5; `None`: the seed decides.
     pub servers: Option<usize>,
     pub scenario: Scenario,
+    /// Only voters of equal weight that stay what they are, with counters that do not end.
+    pub plain: bool,
     pub planted: Option<Planted>,
     /// The only kind of fault, instead of those that the seed draws.
     pub only: Option<Kind>,
@@ -65,7 +68,7 @@ const DATA_DIR: &str = "/data";
 /// Runs one seed.
 pub fn run_seed(seed: u64, options: Options) -> Report {
     let mut rng = Rng::new(seed);
-    let mut world = build(&mut rng, options);
+    let mut world = build(seed, &mut rng, options);
     let servers = world.machines.len();
     let work = world.setup_work(&mut rng);
     // A panic is an assertion of the core: a violation like any other.
@@ -84,10 +87,15 @@ pub fn run_seed(seed: u64, options: Options) -> Report {
 }
 
 /// Draws the world of a seed.
-fn build(rng: &mut Rng, options: Options) -> World {
+fn build(seed: u64, rng: &mut Rng, options: Options) -> World {
     let is_cut_off = options.scenario == Scenario::CutOffLeader;
     let drawn = if rng.one_in(4) || is_cut_off { 5 } else { 3 };
     let servers = options.servers.unwrap_or(drawn);
+    let shape = match options.scenario {
+        Scenario::Mixed if !options.plain => Shape::draw(seed, servers, options.servers.is_some()),
+        _ => Shape::plain(servers),
+    };
+    let servers = shape.configuration.servers.len();
     // Enough of them that both sides of a cut have some.
     let clients = 1 + rng.below(5) as usize + if is_cut_off { 5 } else { 0 };
     let latency = Latency {
@@ -99,13 +107,14 @@ fn build(rng: &mut Rng, options: Options) -> World {
     let net = Network::new(servers + clients, latency, *rng.pick(&[3, 20, 0]), rng.fork());
     let ids: Vec<ServerId> = (1..=servers as i64).map(ServerId).collect();
     let disks: Vec<SimDisk> = ids.iter().map(|_| SimDisk::new()).collect();
-    let checkers =
-        Checkers::new(ids.iter().copied().zip(disks.iter().cloned()), &Path::new(DATA_DIR).join("version-2"));
+    let on_disks = ids.iter().copied().zip(disks.iter().cloned());
+    let checkers = Checkers::new(shape.configuration.clone(), on_disks, &Path::new(DATA_DIR).join("version-2"));
     let mut ctx = Ctx::new(net, checkers, Trace::new(options.trace_from), rng.fork());
     // A lease lasts syncLimit from the last packet, which may itself have been so long under way.
     let spikes = latency.spike + 100_000;
     ctx.kill_points = KillPoints::draw(rng);
-    let mut setup = draw_setup(rng, &ids, options.planted);
+    ctx.counts.hierarchical_runs = u64::from(shape.is_hierarchical());
+    let mut setup = draw_setup(rng, shape.configuration, options.planted);
     if options.scenario == Scenario::Mixed {
         // Of a generator of their own: kept seeds stay what they were, but for these.
         let mut rules = Rng::new(setup.peer.seed);
@@ -136,11 +145,11 @@ fn build(rng: &mut Rng, options: Options) -> World {
     }
 }
 
-fn draw_setup(rng: &mut Rng, ids: &[ServerId], planted: Option<Planted>) -> ServerSetup {
+fn draw_setup(rng: &mut Rng, ensemble: Configuration, planted: Option<Planted>) -> ServerSetup {
     let tick_ms = *rng.pick(&[20, 50, 100, 500]);
     let peer = PeerConfig {
         my_id: None,
-        ensemble: Configuration::of_voters(ids.iter().copied()),
+        ensemble,
         last_seen: None,
         reconfig_enabled: false,
         peer_type: PeerType::Participant,
@@ -158,7 +167,7 @@ fn draw_setup(rng: &mut Rng, ids: &[ServerId], planted: Option<Planted>) -> Serv
     let mut storage = StorageConfig::new(DATA_DIR);
     storage.pre_alloc_bytes = *rng.pick(&[0, 4_096, 65_536]);
     ServerSetup {
-        servers: ids.len(),
+        servers: peer.ensemble.servers.len(),
         peer,
         storage,
         planted,
