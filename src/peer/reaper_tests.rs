@@ -39,6 +39,7 @@ impl Standalone {
             max_session_timeout_ms: i32::MAX,
             sessions: SessionRules::default(),
             snap_count: 100_000,
+            snap_log_bytes: 0,
             reaper,
             seed: 1,
         };

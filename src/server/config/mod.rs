@@ -7,6 +7,7 @@
 
 mod auth;
 mod error;
+mod files;
 mod limits;
 mod nodes;
 pub mod quorum;
@@ -17,6 +18,7 @@ mod value;
 
 pub use auth::{AuthConfig, Password};
 pub use error::{At, ConfigError};
+pub use files::FilesConfig;
 pub use limits::{ConnectionThrottleConfig, LimitsConfig};
 pub use nodes::NodesConfig;
 pub use quorum::QuorumConfig;
@@ -96,6 +98,7 @@ pub struct Config {
     pub peer_type: Option<PeerType>,
     pub four_letter_words: Whitelist,
     pub auth: AuthConfig,
+    pub files: FilesConfig,
     pub limits: LimitsConfig,
     pub nodes: NodesConfig,
     pub quorum: QuorumConfig,
@@ -128,6 +131,7 @@ impl Default for Config {
             peer_type: None,
             four_letter_words: Whitelist::default(),
             auth: AuthConfig::default(),
+            files: FilesConfig::default(),
             limits: LimitsConfig::default(),
             nodes: NodesConfig::default(),
             quorum: QuorumConfig::default(),
