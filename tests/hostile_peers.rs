@@ -44,8 +44,8 @@ impl Host {
             max_session_timeout_ms: 2000,
             sessions: SessionRules::default(),
             snap_count: 8,
-            snap_log_bytes: 0,
             reaper: zabkit::peer::ReaperConfig::default(),
+            catch_up: zabkit::peer::CatchUpRules::default(),
             seed: 7,
         };
         let (accepted_epoch, current_epoch) = (Epoch(0), Epoch(0));
@@ -103,6 +103,7 @@ impl Host {
                 LinkOp::Connect { leader } => self.connecting = Some(leader),
                 LinkOp::Send { packet, .. } => packet.write(&mut Vec::new()),
                 LinkOp::StreamSnapshot { zxid, .. } => drop(self.body_at(zxid)),
+                LinkOp::StreamLog { .. } => {}
                 LinkOp::Close { link } => {
                     self.learners.retain(|each| *each != link);
                     self.leader = self.leader.filter(|each| *each != link);
@@ -136,6 +137,9 @@ impl Host {
             DiskOp::Truncate { generation, to } => {
                 self.log.retain(|proposal| proposal.zxid() <= to);
                 Input::Truncated { generation, loaded: Box::new(self.load()) }
+            }
+            DiskOp::SearchLog { generation, link, .. } => {
+                Input::LogSearched { generation, link, place: LogPlace::Unknown("it is not looked into") }
             }
             DiskOp::TakeSnapshot { generation, zxid, install } => {
                 let body = self.body_at(zxid);

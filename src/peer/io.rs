@@ -8,7 +8,7 @@ use crate::records::{
     Acl, ConnectRequest, Epoch, ForwardedBody, Id, Notification, QuorumPacket, ServerId, SessionId, SnapshotItem, Zxid,
 };
 use crate::tree::DataTree;
-pub use crate::zab::Proposal;
+pub use crate::zab::{LogPlace, Proposal};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub struct Loaded {
     pub sessions: BTreeMap<SessionId, i32>,
     /// Of the last logged transaction; [`Zxid::NONE`] for an empty database that is not trusted.
     pub last_zxid: Zxid,
-    /// The newest logged transactions, at most [`RECENT_MAX`](crate::zab::RECENT_MAX), without a gap up to `last_zxid`.
+    /// The newest logged transactions, as many as are kept in memory, without a gap up to `last_zxid`.
     pub recent: Vec<Proposal>,
 }
 
@@ -102,6 +102,9 @@ pub enum Input {
     Truncated { generation: Generation, loaded: Box<Loaded> },
     /// The snapshot that an install or a periodic [`DiskOp::TakeSnapshot`] asked for is on disk under its final name.
     SnapshotSaved { generation: Generation, zxid: Zxid, install: bool },
+
+    /// Where the learner of `link` stands in the log.
+    LogSearched { generation: Generation, link: LinkId, place: LogPlace },
 
     /// [`next_wakeup`](super::QuorumPeer::next_wakeup) has come.
     Wakeup,
@@ -220,6 +223,16 @@ pub enum DiskOp {
         zxid: Zxid,
         install: bool,
     },
+    /// Find out, beside later work, where the learner of `link` stands in the log: its last zxid is `peer`, and what is
+    /// from `up_to` on is in memory. A log that it needs and that is larger than `size_factor` times the newest
+    /// snapshot (0: of any size) is no use. Answer [`Input::LogSearched`].
+    SearchLog {
+        generation: Generation,
+        link: LinkId,
+        peer: Zxid,
+        up_to: Zxid,
+        size_factor: f64,
+    },
 }
 
 /// Work for the quorum port; in order for each link.
@@ -238,6 +251,13 @@ pub enum LinkOp {
     StreamSnapshot {
         link: LinkId,
         zxid: Zxid,
+    },
+    /// Stream PROPOSAL and COMMIT of each transaction of the log that is after `after` and not beyond `up_to`, which is
+    /// synced. Later packets of this link wait behind it.
+    StreamLog {
+        link: LinkId,
+        after: Zxid,
+        up_to: Zxid,
     },
     /// Close, after what was sent before.
     Close {
@@ -318,6 +338,11 @@ pub enum Note {
         peer_last: Zxid,
         from: Zxid,
     },
+    /// A learner that is too old for our memory cannot be given what it lacks from the log either.
+    LogOfNoUse {
+        learner: Option<ServerId>,
+        why: String,
+    },
     SyncReceived {
         how: &'static str,
         zxid: Zxid,
@@ -365,6 +390,9 @@ impl fmt::Display for Note {
             Note::Observing { epoch, leader } => write!(f, "observing {leader} in epoch {epoch}"),
             Note::SyncSent { learner, how, peer_last, from } => {
                 write!(f, "Sending {how} to learner {learner}, last zxid of peer is {peer_last}, ours {from}")
+            }
+            Note::LogOfNoUse { learner, why } => {
+                write!(f, "learner {} cannot be synchronised from the log: {why}", learner.unwrap_or_default())
             }
             Note::SyncReceived { how: "TRUNC", zxid } => {
                 write!(f, "Truncating log to get in sync with the leader {zxid}")

@@ -5,7 +5,7 @@
 use super::io::{Loaded, Proposal};
 use crate::records::{DIGEST_VERSION, SessionId, SnapshotItem, Txn, TxnBody, Zxid};
 use crate::tree::{DataTree, LoadError, TreeLoader};
-use crate::zab::RECENT_MAX;
+use crate::zab::RECENT_COUNT;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub struct DirectoryLoader {
     tree: DataTree,
     sessions: BTreeMap<SessionId, i32>,
     recent: VecDeque<Proposal>,
+    /// How many transactions are kept.
+    recent_max: usize,
     /// The snapshot may hold effects of transactions up to this one, so no earlier digest need fit.
     exact_from: Zxid,
     digest_mismatches: Vec<Zxid>,
@@ -62,14 +64,20 @@ impl DirectoryLoader {
             tree: DataTree::new(),
             sessions: BTreeMap::new(),
             recent: VecDeque::new(),
+            recent_max: RECENT_COUNT,
             exact_from: Zxid(i64::MIN),
             digest_mismatches: Vec::new(),
         }
     }
 
+    /// An empty database that will keep `recent_max` transactions in memory.
+    pub fn keeping(recent_max: usize) -> Self {
+        DirectoryLoader { recent_max, ..Self::new() }
+    }
+
     /// A snapshot candidate starts: what came before is void.
     pub fn begin(&mut self) {
-        *self = Self::new();
+        *self = Self::keeping(self.recent_max);
         self.snapshot = Some(TreeLoader::new());
     }
 
@@ -108,7 +116,7 @@ impl DirectoryLoader {
         if told.is_some_and(|digest| digest.digest != self.tree.digest()) {
             self.digest_mismatches.push(txn.zxid);
         }
-        if self.recent.len() == RECENT_MAX {
+        if self.recent.len() >= self.recent_max.max(1) {
             self.recent.pop_front();
         }
         self.recent.push_back(Proposal { txn: Arc::new(txn), bytes });

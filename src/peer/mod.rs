@@ -47,7 +47,7 @@ pub use self::core::{PeerConfig, RoleRules, SessionRules};
 pub use auth::AuthNote;
 pub use database::{Database, ServerStats};
 pub use in_flight::InFlight;
-pub use leader::ReaperConfig;
+pub use leader::{CatchUpRules, ReaperConfig};
 pub use limits::{RequestLimits, Rest, TURN_FRAMES_MAX, TURN_OUTPUT_MAX, Taken};
 pub use loader::{DirectoryLoader, SnapshotLoader};
 pub use outbox::{

@@ -265,6 +265,7 @@ impl QuorumPeer {
             }
             Input::Flushed { generation, .. }
             | Input::Drained { generation }
+            | Input::LogSearched { generation, .. }
             | Input::AcceptedEpochSaved { generation, .. }
             | Input::CurrentEpochSaved { generation, .. }
                 if generation != current =>

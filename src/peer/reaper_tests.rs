@@ -4,7 +4,7 @@ use super::io::{ClientRequest, ConnId, DiskOp, Effects, Input, Loaded, Note, Now
 use super::sessions::EXPIRED_PER_STEP_MAX;
 use super::settings::{NodeSettings, Settings};
 use super::test_host::{create, create_body, create_with};
-use super::{Boot, Database, PeerConfig, QuorumPeer, ReaperConfig, RoleRules, SessionRules};
+use super::{Boot, CatchUpRules, Database, PeerConfig, QuorumPeer, ReaperConfig, RoleRules, SessionRules};
 use crate::records::{
     Configuration, CreateRequest, CreateSessionRequest, CreateTtlRequest, Epoch, ForwardedBody, Id, PathVersion,
     PeerType, Request, SessionId, SetDataRequest, Zxid,
@@ -39,8 +39,8 @@ impl Standalone {
             max_session_timeout_ms: i32::MAX,
             sessions: SessionRules::default(),
             snap_count: 100_000,
-            snap_log_bytes: 0,
             reaper,
+            catch_up: CatchUpRules::default(),
             seed: 1,
         };
         let boot = Boot {

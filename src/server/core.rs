@@ -8,6 +8,7 @@ use super::acceptor::Acceptor;
 use super::disk::{DiskQueue, Job};
 use super::election_links::{ElectionEvent, ElectionLinks};
 use super::links::Links;
+use super::log_reading::LogChunks;
 use super::shared::{Event, Shared, count};
 use super::status::{Role, StatusCell};
 use crate::peer::io::{DbOp, DiskOp, Effects, Input, LinkOp, Note, Now};
@@ -241,6 +242,10 @@ impl Core {
                     self.shared.input(Input::LinkDown { link, reason: "too many snapshots are under way".to_owned() });
                 }
             },
+            LinkOp::StreamLog { link, after, up_to } => {
+                let shared = &self.shared;
+                self.links.stream(link, |wake| Box::new(LogChunks::begin(shared, after, up_to, wake)));
+            }
             LinkOp::Close { link } => self.links.close(link),
         }
     }

@@ -10,8 +10,9 @@
 use super::disk_faults::HostDisk;
 use super::links::{Chunk, ChunkSource};
 use super::loading::Loading;
+use super::log_reading;
 use super::shared::{DatabaseChunks, Event, Shared};
-use crate::peer::io::{DiskOp, Generation, Input};
+use crate::peer::io::{DiskOp, Generation, Input, LinkId, LogPlace};
 use crate::records::Zxid;
 use crate::storage::{SnapshotWriter, Storage, StorageError, Truncated};
 use bytes::Bytes;
@@ -112,7 +113,7 @@ pub fn start(
             unsynced: Vec::new(),
             unsynced_in: Generation(0),
             completions: Vec::new(),
-            snapshots: Vec::new(),
+            beside: Vec::new(),
         };
         let end = catch_unwind(AssertUnwindSafe(|| thread.run()));
         let failure = match end {
@@ -128,8 +129,8 @@ pub fn start(
             // Snapshots under way end at the next chunk, with the server.
             shared.gate.shut();
         }
-        for snapshot in thread.snapshots {
-            let _ = snapshot.join();
+        for thread in thread.beside {
+            let _ = thread.join();
         }
         failure.map(|Failure { code, reason }| (code, reason))
     })
@@ -172,7 +173,8 @@ struct DiskThread<'a> {
     unsynced_in: Generation,
     /// For the core, handed over at the end of the turn.
     completions: Vec<Input>,
-    snapshots: Vec<JoinHandle<()>>,
+    /// Threads that write snapshots, or read the log.
+    beside: Vec<JoinHandle<()>>,
 }
 
 impl DiskThread<'_> {
@@ -227,6 +229,9 @@ impl DiskThread<'_> {
                 self.complete(saved, Input::CurrentEpochSaved { generation, epoch });
             }
             Job::Op(DiskOp::Truncate { generation, to }) => return self.truncate(generation, to),
+            Job::Op(DiskOp::SearchLog { generation, link, peer, up_to, size_factor }) => {
+                return self.search_log(generation, link, peer, up_to, size_factor);
+            }
             Job::Op(DiskOp::TakeSnapshot { .. }) => unreachable!("the core makes a Job::Snapshot of it"),
             Job::Snapshot { generation, zxid, install: true, chunks } => return self.install(generation, zxid, chunks),
             Job::Snapshot { generation, zxid, install: false, chunks } => {
@@ -295,18 +300,22 @@ impl DiskThread<'_> {
             Some(Truncated::NoBase) => {
                 // As a server that has nothing: it casts no vote, and the leader sends it a snapshot.
                 tracing::warn!("no snapshot here is as old as {to}: asking the leader for its whole tree");
-                let loaded = Box::new(Loading::default().finish(Zxid::NONE));
+                let loaded = Box::new(self.loading().finish(Zxid::NONE));
                 self.completions.push(Input::Truncated { generation, loaded });
                 return Ok(Some(()));
             }
         }
-        let mut loading = Loading::default();
+        let mut loading = self.loading();
         let Some(recovered) = self.pass(|storage| storage.reload(&mut loading))? else {
             return Ok(None);
         };
         let loaded = Box::new(loading.finish(recovered.last_zxid));
         self.completions.push(Input::Truncated { generation, loaded });
         Ok(Some(()))
+    }
+
+    fn loading(&self) -> Loading {
+        Loading::new(self.shared.config.quorum.catch_up.recent_max)
     }
 
     /// The leader's snapshot replaces all that is here.
@@ -335,6 +344,37 @@ impl DiskThread<'_> {
         Ok(installed)
     }
 
+    /// Lets another thread look for a learner in the log.
+    fn search_log(
+        &mut self,
+        generation: Generation,
+        link: LinkId,
+        peer: Zxid,
+        up_to: Zxid,
+        size_factor: f64,
+    ) -> Result<Option<()>, Failure> {
+        let Some(storage) = &self.storage else { return Ok(None) };
+        let (shared, files) = (self.shared.clone(), storage.log_files());
+        let search = move || {
+            let _entered = shared.enter();
+            let place = log_reading::search(&shared, &files, peer, up_to, size_factor);
+            let place = place.unwrap_or_else(|error| {
+                tracing::warn!("the log cannot be read for a learner at {peer}: {error}");
+                Some(LogPlace::Unknown("it cannot be read"))
+            });
+            if let Some(place) = place {
+                shared.input(Input::LogSearched { generation, link, place });
+            }
+        };
+        self.beside.retain(|thread| !thread.is_finished());
+        let thread = std::thread::Builder::new().name("Log Search".to_owned()).spawn(search);
+        self.beside.push(thread.map_err(|error| Failure {
+            code: EXIT_UNEXPECTED,
+            reason: format!("a thread to read the log cannot be made: {error}"),
+        })?);
+        Ok(Some(()))
+    }
+
     /// Rolls the log and lets another thread write the snapshot.
     fn begin_snapshot(
         &mut self,
@@ -342,7 +382,7 @@ impl DiskThread<'_> {
         zxid: Zxid,
         mut chunks: DatabaseChunks,
     ) -> Result<Option<()>, Failure> {
-        self.snapshots.retain(|snapshot| !snapshot.is_finished());
+        self.beside.retain(|thread| !thread.is_finished());
         let begun = self.pass(|storage| {
             storage.roll()?;
             Ok(storage.begin_snapshot(zxid))
@@ -376,7 +416,7 @@ impl DiskThread<'_> {
             code: EXIT_SNAPSHOT,
             reason: format!("a thread for the snapshot cannot be made: {error}"),
         })?;
-        self.snapshots.push(thread);
+        self.beside.push(thread);
         Ok(Some(()))
     }
 }

@@ -3,6 +3,7 @@
 //! Each member's ports are reserved for the life of the ensemble, so they are known before anybody is told of them, a
 //! member that is down refuses connections, and nobody else takes its port meanwhile.
 
+use super::config::QuorumConfig;
 use super::disk_faults::DiskFaults;
 use super::injuries::Injuries;
 use super::journal::{Journal, LogLine, Transition};
@@ -12,6 +13,7 @@ use super::net_faults::{NetFaults, Slow};
 use super::status::Signal;
 use super::temporary::TemporaryDir;
 use super::{Config, Exit, LimitsConfig, NodesConfig, Role, Server, SessionsConfig, StartError, Status, Whitelist};
+use crate::peer::CatchUpRules;
 use crate::records::{Epoch, ServerId, Zxid};
 use crate::records::{HostPort, ServerAddr};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +49,8 @@ pub struct EnsembleConfig {
     pub pre_alloc_kib: u32,
     /// See [`Config::workers`].
     pub workers: u32,
+    /// How members that were away are brought up to date.
+    pub catch_up: CatchUpRules,
 }
 
 impl Default for EnsembleConfig {
@@ -62,6 +66,7 @@ impl Default for EnsembleConfig {
             snap_count: 100_000,
             pre_alloc_kib: 1024,
             workers: 0,
+            catch_up: CatchUpRules::default(),
         }
     }
 }
@@ -447,6 +452,7 @@ impl Ensemble {
             pre_alloc_kib: self.config.pre_alloc_kib,
             four_letter_words: Whitelist::All,
             workers: self.config.workers,
+            quorum: QuorumConfig { catch_up: self.config.catch_up, ..QuorumConfig::default() },
             ..Config::default()
         };
         if self.ports.len() > 1 {

@@ -7,12 +7,16 @@ use crate::storage::{RecoverySink, SnapshotDigest};
 use bytes::Bytes;
 
 /// Builds a database from what a directory holds.
-#[derive(Default)]
 pub struct Loading {
     loader: DirectoryLoader,
 }
 
 impl Loading {
+    /// Keeps so many transactions for learners.
+    pub fn new(recent_max: usize) -> Loading {
+        Loading { loader: DirectoryLoader::keeping(recent_max) }
+    }
+
     pub fn finish(self, last_zxid: Zxid) -> Loaded {
         if let [first, ..] = self.loader.digest_mismatches() {
             let count = self.loader.digest_mismatches().len();

@@ -26,6 +26,7 @@ mod links;
 pub mod listen;
 mod loading;
 pub mod log;
+mod log_reading;
 mod mntr;
 mod net_faults;
 mod pause;

@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::connections::Connections;
+use super::disk_faults::HostDisk;
 use super::gate::Gate;
 use super::injuries::Injuries;
 use super::limits::Limits;
@@ -11,6 +12,7 @@ use super::pause::Pause;
 use super::status::{Exit, Role};
 use crate::peer::io::{Input, Now};
 use crate::peer::{Database, PeerStatus};
+use crate::storage::LogFiles;
 use crate::sync::{self, RwLock};
 use crate::tree::CursorId;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,6 +43,8 @@ pub enum Event {
 pub struct Shared {
     pub config: Config,
     pub db: RwLock<Database>,
+    /// For learners that are older than what is in memory.
+    pub log_files: LogFiles<HostDisk>,
     pub clock: Clock,
     pub gate: Arc<Gate>,
     pub events: mpsc::UnboundedSender<Event>,

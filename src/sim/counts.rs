@@ -2,7 +2,7 @@
 
 use super::disk::CrashReport;
 use super::run::Scenario;
-use crate::peer::io::Note;
+use crate::peer::io::{LogPlace, Note};
 use crate::storage::Repair;
 
 macro_rules! counts {
@@ -72,6 +72,9 @@ counts! {
     diff,
     trunc,
     snap,
+    /// Learners that were older than a leader's memory: they got the rest from its log, or it was of no use.
+    found_in_log,
+    not_in_log,
     crashes,
     leader_crashes,
     kills,
@@ -123,6 +126,13 @@ impl Counts {
             Note::SyncReceived { how: "TRUNC", .. } => self.trunc += 1,
             Note::SyncReceived { how: "SNAP", .. } => self.snap += 1,
             _ => {}
+        }
+    }
+
+    pub fn on_log_searched(&mut self, place: LogPlace) {
+        match place {
+            LogPlace::Prefix | LogPlace::After(_) => self.found_in_log += 1,
+            LogPlace::Unknown(_) => self.not_in_log += 1,
         }
     }
 

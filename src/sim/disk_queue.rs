@@ -7,11 +7,12 @@ use super::disk::SimDisk;
 use super::planted::Planted;
 use super::server::{ServerEvent, ServerSetup};
 use super::world::{Ctx, Machine};
-use crate::peer::io::{DiskOp, Generation, Input, Loaded};
+use crate::peer::io::{DiskOp, Generation, Input, Loaded, LogPlace};
 use crate::peer::{Database, DirectoryLoader};
 use crate::records::{Epoch, ServerId, SnapshotItem, Txn, Zxid};
-use crate::storage::{Recovered, RecoverySink, SnapshotDigest, SnapshotWriter, Storage, Truncated};
+use crate::storage::{LogFiles, Recovered, RecoverySink, SnapshotDigest, SnapshotWriter, Storage, Truncated};
 use crate::tree::CursorId;
+use crate::zab::LogWalk;
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -104,6 +105,10 @@ impl DiskQueue {
         db.end_snapshot(cursor);
         writer.write(&bytes).map_err(text)?;
         writer.finish(None).map(drop).map_err(text)
+    }
+
+    pub fn log_files(&self) -> LogFiles<SimDisk> {
+        self.storage.log_files()
     }
 
     pub fn chunk_bytes(&self) -> usize {
@@ -293,6 +298,11 @@ impl DiskQueue {
                 }
                 inbox.push_back(Input::Truncated { generation, loaded: Box::new(loaded) });
             }
+            DiskOp::SearchLog { generation, link, peer, up_to, size_factor } => {
+                let place = search_log(&self.storage.log_files(), peer, up_to, size_factor)?;
+                ctx.counts.on_log_searched(place);
+                inbox.push_back(Input::LogSearched { generation, link, place });
+            }
             DiskOp::Append { .. } | DiskOp::TakeSnapshot { .. } => unreachable!("these have states of their own"),
         }
         Ok(())
@@ -364,6 +374,16 @@ impl DiskQueue {
         }
         assert!(!matches!(self.running, Some(Running::Install(_))), "the tree is replaced while it is installed");
     }
+}
+
+/// Where a learner at `peer` stands in the log.
+fn search_log(files: &LogFiles<SimDisk>, peer: Zxid, up_to: Zxid, size_factor: f64) -> Outcome<LogPlace> {
+    if !files.is_small(peer, size_factor).map_err(text)? {
+        return Ok(LogPlace::Unknown("it is too large"));
+    }
+    let mut walk = LogWalk::new(peer, up_to);
+    files.visit(peer, |zxid, is_replayed| walk.step(zxid, is_replayed)).map_err(text)?;
+    Ok(walk.finish())
 }
 
 /// Writes the next chunk; whether that was the last.

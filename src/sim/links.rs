@@ -1,11 +1,13 @@
 //! The connections on the quorum port: packets to bytes and back, and the SNAP stream in between.
 
+use super::disk::SimDisk;
 use super::network::{Delivery, Socket};
 use super::world::Ctx;
 use crate::jute::{Reader, Record};
 use crate::peer::Database;
 use crate::peer::io::{Input, LinkId};
-use crate::records::{QuorumPacket, SNAPSHOT_SIGNATURE, ServerId, SnapshotDecoder, TXN_BYTES_MAX};
+use crate::records::{QuorumPacket, SNAPSHOT_SIGNATURE, ServerId, SnapshotDecoder, TXN_BYTES_MAX, Zxid};
+use crate::storage::{LogFiles, LogReader};
 use crate::tree::CursorId;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -27,7 +29,40 @@ struct Link {
     reading: Reading,
     /// What waits behind a snapshot stream.
     waiting: VecDeque<Waiting>,
-    stream: Option<CursorId>,
+    stream: Option<Stream>,
+}
+
+enum Stream {
+    Snapshot(CursorId),
+    Log(Box<LogStream>),
+}
+
+/// A part of the log that is being sent.
+pub struct LogStream {
+    reader: LogReader<SimDisk>,
+    last: Zxid,
+    up_to: Zxid,
+}
+
+impl LogStream {
+    pub fn new(files: &LogFiles<SimDisk>, after: Zxid, up_to: Zxid) -> Result<LogStream, String> {
+        let reader = files.read_from(Zxid(after.0 + 1)).map_err(|error| error.to_string())?;
+        Ok(LogStream { reader, last: after, up_to })
+    }
+
+    /// Adds about `max_bytes`; whether that was all.
+    fn next_chunk(&mut self, max_bytes: usize, bytes: &mut Vec<u8>) -> Result<bool, String> {
+        while self.last < self.up_to && bytes.len() < max_bytes {
+            let record = self.reader.next_record().map_err(|error| error.to_string())?;
+            let (record, _) = record.ok_or_else(|| format!("the log ends at {}, before {}", self.last, self.up_to))?;
+            if record.zxid > self.last {
+                self.last = record.zxid;
+                QuorumPacket::Proposal { zxid: self.last, txn: record.bytes }.write(bytes);
+                QuorumPacket::Commit { zxid: self.last }.write(bytes);
+            }
+        }
+        Ok(self.last >= self.up_to)
+    }
 }
 
 enum Reading {
@@ -57,7 +92,7 @@ impl Links {
     }
 
     pub fn streams_under_way(&self) -> u64 {
-        self.links.values().filter(|link| link.stream.is_some()).count() as u64
+        self.links.values().filter(|link| matches!(link.stream, Some(Stream::Snapshot(_)))).count() as u64
     }
 
     pub fn dialed(&mut self, socket: Socket, leader: ServerId) {
@@ -100,7 +135,7 @@ impl Links {
     fn forget(&mut self, id: LinkId, db: &mut Database, ctx: &mut Ctx) {
         if let Some(link) = self.links.remove(&id) {
             self.by_socket.remove(&link.socket);
-            if let Some(cursor) = link.stream {
+            if let Some(Stream::Snapshot(cursor)) = link.stream {
                 db.end_snapshot(cursor);
                 ctx.counts.streams_interrupted += 1;
             }
@@ -124,7 +159,7 @@ impl Links {
     pub fn stream(&mut self, id: LinkId, cursor: Option<CursorId>, db: &mut Database) -> bool {
         match (self.links.get_mut(&id), cursor) {
             (Some(link), Some(cursor)) => {
-                link.stream = Some(cursor);
+                link.stream = Some(Stream::Snapshot(cursor));
                 true
             }
             (None, Some(cursor)) => {
@@ -135,21 +170,44 @@ impl Links {
         }
     }
 
-    /// Sends the next chunk of a stream; whether there is more.
-    pub fn on_stream_chunk(&mut self, id: LinkId, db: &mut Database, max_bytes: usize, ctx: &mut Ctx) -> bool {
+    /// Begins to send a part of the log; whether there is anything to ask chunks for.
+    pub fn stream_log(&mut self, id: LinkId, stream: LogStream) -> bool {
         let Some(link) = self.links.get_mut(&id) else {
             return false;
         };
-        let Some(cursor) = link.stream else {
-            return false;
+        link.stream = Some(Stream::Log(Box::new(stream)));
+        true
+    }
+
+    /// Sends the next chunk of a stream; whether there is more.
+    pub fn on_stream_chunk(
+        &mut self,
+        id: LinkId,
+        db: &mut Database,
+        max_bytes: usize,
+        ctx: &mut Ctx,
+    ) -> Result<bool, String> {
+        let Some(link) = self.links.get_mut(&id) else {
+            return Ok(false);
         };
         let mut bytes = Vec::new();
-        let done = db.next_chunk(cursor, max_bytes, &mut bytes);
+        let done = match &mut link.stream {
+            None => return Ok(false),
+            Some(Stream::Snapshot(cursor)) => {
+                let done = db.next_chunk(*cursor, max_bytes, &mut bytes);
+                if done {
+                    db.end_snapshot(*cursor);
+                    SNAPSHOT_SIGNATURE.to_owned().write(&mut bytes);
+                    ctx.counts.streams += 1;
+                }
+                done
+            }
+            Some(Stream::Log(stream)) => {
+                stream.next_chunk(max_bytes, &mut bytes).inspect_err(|_| link.stream = None)?
+            }
+        };
         if done {
-            db.end_snapshot(cursor);
             link.stream = None;
-            SNAPSHOT_SIGNATURE.to_owned().write(&mut bytes);
-            ctx.counts.streams += 1;
         }
         ctx.send(link.socket, bytes);
         if done {
@@ -160,7 +218,7 @@ impl Links {
                 }
             }
         }
-        !done
+        Ok(!done)
     }
 
     pub fn close(&mut self, id: LinkId, db: &mut Database, ctx: &mut Ctx) {
@@ -177,8 +235,9 @@ impl Links {
 
     /// Ends all streams; the links that had one.
     pub fn abort_streams(&mut self, db: &mut Database, ctx: &mut Ctx) -> Vec<(LinkId, Socket)> {
+        let is_of_tree = |link: &Link| matches!(link.stream, Some(Stream::Snapshot(_)));
         let streaming: Vec<_> =
-            self.links.iter().filter(|(_, link)| link.stream.is_some()).map(|(id, link)| (*id, link.socket)).collect();
+            self.links.iter().filter(|(_, link)| is_of_tree(link)).map(|(id, link)| (*id, link.socket)).collect();
         streaming.iter().for_each(|(id, _)| self.forget(*id, db, ctx));
         streaming
     }

@@ -12,7 +12,7 @@ use super::rng::Rng;
 use super::server::{Down, Process, ServerSetup};
 use super::trace::Trace;
 use super::world::{ClientEvent, Ctx, Event, Machine, World};
-use crate::peer::{PeerConfig, ReaperConfig, RoleRules, SessionRules};
+use crate::peer::{CatchUpRules, PeerConfig, ReaperConfig, RoleRules, SessionRules};
 use crate::records::{Configuration, Owner, PeerType, ServerId};
 use crate::storage::StorageConfig;
 use std::collections::BTreeSet;
@@ -161,8 +161,12 @@ fn draw_setup(rng: &mut Rng, ensemble: Configuration, planted: Option<Planted>) 
         max_session_timeout_ms: 20 * tick_ms as i32,
         sessions: SessionRules::default(),
         snap_count: *rng.pick(&[10, 60, 400]),
-        snap_log_bytes: 0,
         reaper: ReaperConfig { check_interval_ms: *rng.pick(&[50, 500, 5_000]), ..ReaperConfig::default() },
+        catch_up: CatchUpRules {
+            recent_max: *rng.pick(&[5, 500]),
+            log_size_factor: *rng.pick(&[None, Some(0.0), Some(5.0)]),
+            ..CatchUpRules::default()
+        },
         seed: rng.next_u64(),
     };
     let mut storage = StorageConfig::new(DATA_DIR);

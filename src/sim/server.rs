@@ -8,7 +8,7 @@ use super::checkers::Seen;
 use super::disk_queue::DiskQueue;
 use super::disk_queue::Recovery;
 use super::election_links::ElectionLinks;
-use super::links::Links;
+use super::links::{Links, LogStream};
 use super::network::{Delivery, Host, Port, Socket};
 use super::planted::Planted;
 use super::world::{Ctx, Event, Machine};
@@ -178,9 +178,17 @@ impl Process {
                 self.disk_result(result, ServerEvent::Snapshot, ctx);
             }
             ServerEvent::Stream(link) => {
-                if self.links.on_stream_chunk(link, &mut self.db, self.disk.chunk_bytes(), ctx) {
-                    let after = 1 + self.disk.chunk_time(ctx);
-                    self.ask(after, ServerEvent::Stream(link), ctx);
+                match self.links.on_stream_chunk(link, &mut self.db, self.disk.chunk_bytes(), ctx) {
+                    Ok(true) => {
+                        let after = 1 + self.disk.chunk_time(ctx);
+                        self.ask(after, ServerEvent::Stream(link), ctx);
+                    }
+                    Ok(false) => {}
+                    // What it needed has been purged: the learner comes again, and gets a snapshot.
+                    Err(_) => {
+                        self.links.close(link, &mut self.db, ctx);
+                        self.push(Input::LinkDown { link, reason: "its part of the log is gone".into() }, ctx);
+                    }
                 }
             }
             ServerEvent::Dial(server) => self.election.dial(self.host, server, ctx),
@@ -366,6 +374,14 @@ impl Process {
                     self.ask(1, ServerEvent::Stream(link), ctx);
                 }
             }
+            LinkOp::StreamLog { link, after, up_to } => match LogStream::new(&self.disk.log_files(), after, up_to) {
+                Ok(stream) => {
+                    if self.links.stream_log(link, stream) {
+                        self.ask(1, ServerEvent::Stream(link), ctx);
+                    }
+                }
+                Err(reason) => self.disk_failed(reason),
+            },
             LinkOp::Close { link } => self.links.close(link, &mut self.db, ctx),
         }
     }

@@ -17,13 +17,13 @@
 use super::StorageConfig;
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
-use super::log_file::{self, HEADER_LEN, PADDING_LEN};
+use super::log_file::{self, HEADER_LEN};
 use super::names::log_name;
 use super::synced_bound::{Synced, SyncedBound};
 use crate::records::Zxid;
 use bytes::Bytes;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The first reservation of a file; later ones double it.
 const ALLOCATE_MIN: u64 = 256 << 10;
@@ -135,10 +135,9 @@ impl<D: Disk> TxnLog<D> {
         self.check()?;
         self.try_sync().map_err(|error| self.poison(error))?;
         if let Some(mut current) = self.current.take() {
-            // The reserved space goes back, but for a little. Whether a crash undoes that does not matter.
-            let padded = current.end + PADDING_LEN;
-            if current.allocated != padded {
-                let cut = current.file.set_len(padded).map_err(StorageError::io("truncate", &current.path));
+            // The reserved space goes back. Whether a crash undoes that does not matter.
+            if current.allocated > current.end {
+                let cut = current.file.set_len(current.end).map_err(StorageError::io("truncate", &current.path));
                 cut.map_err(|error| self.poison(error))?;
             }
             self.bound.synced = Some(self.synced(&current.name, current.end));
@@ -249,46 +248,5 @@ impl<F: DiskFile> Current<F> {
             Err(error) => return Err(StorageError::io("allocate", &self.path)(error)),
         }
         Ok(())
-    }
-}
-
-/// Reads back, in order, the records that are in the files `logs` of `dir`: for synchronising others.
-pub struct LogReader<D: Disk> {
-    disk: D,
-    dir: PathBuf,
-    /// Names and, for the file being written, how far it may be read; the next one last.
-    files: Vec<(String, Option<u64>)>,
-    open: Option<log_file::LogFile<D::File>>,
-    path: PathBuf,
-    from: Zxid,
-    txn_bytes_max: usize,
-}
-
-impl<D: Disk> LogReader<D> {
-    pub(super) fn new(disk: D, dir: &Path, mut files: Vec<(String, Option<u64>)>, from: Zxid, max: usize) -> Self {
-        files.reverse();
-        LogReader { disk, dir: dir.into(), files, open: None, path: PathBuf::new(), from, txn_bytes_max: max }
-    }
-
-    /// The next record with a zxid of at least the one asked for; `None` at the end of the log.
-    pub fn next_record(&mut self) -> Result<Option<log_file::LogRecord>, StorageError> {
-        loop {
-            let Some(file) = &mut self.open else {
-                let Some((name, end)) = self.files.pop() else { return Ok(None) };
-                self.path = self.dir.join(name);
-                let file = self.disk.open_read(&self.path).map_err(StorageError::io("open", &self.path))?;
-                self.open = Some(log_file::LogFile::new(file, &self.path, end, self.txn_bytes_max)?);
-                continue;
-            };
-            match file.read_next()? {
-                log_file::Next::Record(record) if record.zxid < self.from => {}
-                log_file::Next::Record(record) => return Ok(Some(record)),
-                // The start has cut what was torn; what is damaged now has rotted since.
-                log_file::Next::End(log_file::LogEnd { offset, damage: Some(damage) }) => {
-                    return Err(StorageError::Corrupt { path: self.path.clone(), offset, why: damage.to_string() });
-                }
-                log_file::Next::End(_) => self.open = None,
-            }
-        }
     }
 }

@@ -5,13 +5,15 @@ use super::Proposal;
 use crate::records::Zxid;
 use std::collections::VecDeque;
 
-/// How many committed transactions are kept in memory (`commitLogCount`).
-pub const RECENT_MAX: usize = 500;
+/// How many committed transactions are kept in memory at least, and unless `commitLogCount` says more.
+pub const RECENT_COUNT: usize = 500;
 
 /// The newest committed transactions, without a gap: each one that is committed is pushed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CommittedLog {
     proposals: VecDeque<Proposal>,
+    /// How many are kept.
+    count_max: usize,
 }
 
 /// What the leader sends to a learner before NEWLEADER.
@@ -21,14 +23,16 @@ pub enum SyncPlan {
     Diff { to: Zxid, missing: Vec<Proposal> },
     /// The learner must forget what is after `to`; then the missing ones follow.
     Trunc { to: Zxid, missing: Vec<Proposal> },
+    /// It is older than our memory, which begins at `from`: the log on disk may say how the histories differ.
+    Log { from: Zxid },
     /// Our memory does not say how the histories differ: the whole tree.
     Snap,
 }
 
 impl CommittedLog {
-    /// The newest of `proposals`, which ascend up to the last one that is applied.
-    pub fn new(proposals: impl IntoIterator<Item = Proposal>) -> Self {
-        let mut log = CommittedLog::default();
+    /// The newest `count_max` of `proposals`, which ascend up to the last one that is applied.
+    pub fn new(proposals: impl IntoIterator<Item = Proposal>, count_max: usize) -> Self {
+        let mut log = CommittedLog { proposals: VecDeque::new(), count_max: count_max.max(1) };
         proposals.into_iter().for_each(|proposal| log.push(proposal));
         log
     }
@@ -37,15 +41,26 @@ impl CommittedLog {
         if let Some(last) = self.proposals.back() {
             assert!(proposal.zxid() > last.zxid(), "{} was committed after {}", proposal.zxid(), last.zxid());
         }
-        if self.proposals.len() == RECENT_MAX {
+        if self.proposals.len() == self.count_max {
             self.proposals.pop_front();
         }
         self.proposals.push_back(proposal);
     }
 
-    /// Forgets all, when the history is replaced by a snapshot.
-    pub fn clear(&mut self) {
-        self.proposals.clear();
+    /// Where it begins; `None`: it is empty.
+    pub fn first(&self) -> Option<Zxid> {
+        self.proposals.front().map(Proposal::zxid)
+    }
+
+    /// Where it ends.
+    pub fn last(&self) -> Option<Zxid> {
+        self.proposals.back().map(Proposal::zxid)
+    }
+
+    /// What follows `zxid`.
+    pub fn after(&self, zxid: Zxid) -> Vec<Proposal> {
+        let at = self.proposals.partition_point(|proposal| proposal.zxid() <= zxid);
+        self.proposals.iter().skip(at).cloned().collect()
     }
 
     /// How to synchronise a learner whose last logged zxid is `peer`; `last` is our last processed one.
@@ -60,7 +75,10 @@ impl CommittedLog {
         if peer > max && !epoch_start {
             return SyncPlan::Trunc { to: max, missing: Vec::new() };
         }
-        if peer < min || peer > max {
+        if peer < min {
+            return SyncPlan::Log { from: min };
+        }
+        if peer > max {
             return SyncPlan::Snap;
         }
         self.walk(peer, max, epoch_start)
@@ -102,6 +120,7 @@ mod tests {
     fn history(zxids: &[(i64, std::ops::RangeInclusive<u32>)]) -> CommittedLog {
         CommittedLog::new(
             zxids.iter().flat_map(|(epoch, counters)| counters.clone().map(|c| proposal(zxid(*epoch, c)))),
+            RECENT_COUNT,
         )
     }
 
@@ -117,8 +136,9 @@ mod tests {
         assert_eq!(running.plan_sync(zxid(1, 10), last), SyncPlan::Diff { to: last, missing: vec![] });
         assert_eq!(running.plan_sync(zxid(1, 12), last), SyncPlan::Trunc { to: last, missing: vec![] });
         assert_eq!(running.plan_sync(zxid(2, 3), last), SyncPlan::Trunc { to: last, missing: vec![] });
-        for unknown in [zxid(2, 0), Zxid::NONE, Zxid::ZERO, zxid(1, 0)] {
-            assert_eq!(running.plan_sync(unknown, last), SyncPlan::Snap, "{unknown}");
+        assert_eq!(running.plan_sync(zxid(2, 0), last), SyncPlan::Snap);
+        for older in [Zxid::NONE, Zxid::ZERO, zxid(1, 0)] {
+            assert_eq!(running.plan_sync(older, last), SyncPlan::Log { from: zxid(1, 1) }, "{older}");
         }
         let SyncPlan::Diff { to, missing } = running.plan_sync(zxid(1, 7), last) else { panic!("not a DIFF") };
         assert_eq!((to, zxids(&missing)), (last, vec![zxid(1, 8), zxid(1, 9), zxid(1, 10)]));
@@ -146,16 +166,25 @@ mod tests {
     }
 
     #[test]
-    fn a_started_leader_with_an_empty_memory_sends_a_snapshot() {
-        assert_eq!(CommittedLog::default().plan_sync(Zxid::ZERO, zxid(1, 0)), SyncPlan::Snap);
-        let fresh = CommittedLog::default().plan_sync(Zxid::ZERO, Zxid::ZERO);
+    fn a_started_leader_with_an_empty_memory_has_only_its_log_to_look_into() {
+        assert_eq!(history(&[]).plan_sync(Zxid::ZERO, zxid(1, 0)), SyncPlan::Log { from: zxid(1, 0) });
+        let fresh = history(&[]).plan_sync(Zxid::ZERO, Zxid::ZERO);
         assert_eq!(fresh, SyncPlan::Diff { to: Zxid::ZERO, missing: vec![] });
     }
 
     #[test]
     fn only_the_newest_are_kept() {
         let log = history(&[(1, 1..=600)]);
-        assert_eq!(log.plan_sync(zxid(1, 100), zxid(1, 600)), SyncPlan::Snap);
+        assert_eq!(log.plan_sync(zxid(1, 100), zxid(1, 600)), SyncPlan::Log { from: zxid(1, 101) });
         assert!(matches!(log.plan_sync(zxid(1, 101), zxid(1, 600)), SyncPlan::Diff { .. }));
+        assert_eq!((log.first(), log.last()), (Some(zxid(1, 101)), Some(zxid(1, 600))));
+        assert_eq!(zxids(&log.after(zxid(1, 598))), [zxid(1, 599), zxid(1, 600)]);
+    }
+
+    #[test]
+    fn as_many_are_kept_as_are_asked_for() {
+        let newest = |count_max| CommittedLog::new((1..=900).map(|c| proposal(zxid(1, c))), count_max).first();
+        assert_eq!(newest(800), Some(zxid(1, 101)));
+        assert_eq!(newest(3), Some(zxid(1, 898)));
     }
 }

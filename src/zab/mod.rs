@@ -7,11 +7,13 @@
 mod broadcast;
 mod committed_log;
 mod election;
+mod log_walk;
 mod quorum;
 
 pub use broadcast::Broadcast;
-pub use committed_log::{CommittedLog, RECENT_MAX, SyncPlan};
+pub use committed_log::{CommittedLog, RECENT_COUNT, SyncPlan};
 pub use election::{Decision, Election, FINALIZE_WAIT_MICROS, SettledVote, Vote};
+pub use log_walk::{LogPlace, LogWalk};
 pub use quorum::{QuorumVerifier, Quorums};
 
 use crate::records::{Txn, Zxid};

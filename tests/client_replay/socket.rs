@@ -23,7 +23,7 @@ pub struct Socket {
     _servers: Servers,
 }
 
-#[allow(dead_code, reason = "they are kept, and end with this")]
+#[allow(dead_code, clippy::large_enum_variant, reason = "they are kept, and end with this; there is one of it")]
 enum Servers {
     One(Server, tempfile::TempDir),
     /// The ports of the others, where nobody answers.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use zabkit::jute::{Reader, Record};
 use zabkit::peer::io::*;
 use zabkit::peer::{
-    Boot, Database, DirectoryLoader, Outbox, PeerConfig, PeerStatus, QuorumPeer, RoleRules, SessionRules,
+    Boot, CatchUpRules, Database, DirectoryLoader, Outbox, PeerConfig, PeerStatus, QuorumPeer, RoleRules, SessionRules,
 };
 use zabkit::records::*;
+use zabkit::zab::LogWalk;
 
 struct Server {
     peer: QuorumPeer,
@@ -49,6 +50,7 @@ pub struct World {
     ensemble_of_one: bool,
     rules: SessionRules,
     roles: RoleRules,
+    catch_up: CatchUpRules,
     servers: BTreeMap<ServerId, Server>,
     directories: BTreeMap<ServerId, Directory>,
     held: BTreeSet<ServerId>,
@@ -89,6 +91,9 @@ impl World {
             ["rule", "local"] => self.rules.local = true,
             ["rule", "upgrade"] => self.rules.upgrade = true,
             ["rule", "read-only"] => self.rules.read_only_after_ms = Some(2000),
+            ["rule", "memory", count] => self.catch_up.recent_max = count.parse().unwrap(),
+            ["rule", "no", "log"] => self.catch_up.log_size_factor = None,
+            ["rule", "snapshots", "only"] => self.catch_up.snapshots_only = true,
             ["start", "all"] => self
                 .ids
                 .iter()
@@ -208,8 +213,8 @@ impl World {
             max_session_timeout_ms: 2000,
             sessions: self.rules,
             snap_count: 1000,
-            snap_log_bytes: 0,
             reaper: zabkit::peer::ReaperConfig::default(),
+            catch_up: self.catch_up,
             seed: id.0 as u64,
         };
         let server = Server { peer: QuorumPeer::new(config, boot), db: Database::new(loaded), disk: VecDeque::new() };
@@ -366,6 +371,15 @@ impl World {
                 }
                 self.queue.push_back((to, Input::SnapshotItems { link, items, end: true }));
             }
+            LinkOp::StreamLog { link, after, up_to } => {
+                let log = self.directories[&id].log.clone();
+                for Proposal { txn, bytes } in log.into_iter().filter(|of| after < of.zxid() && of.zxid() <= up_to) {
+                    let zxid = txn.zxid;
+                    self.packets.push(format!("{id} reads {zxid} from its log"));
+                    let packets = [QuorumPacket::Proposal { zxid, txn: bytes }, QuorumPacket::Commit { zxid }];
+                    packets.into_iter().for_each(|packet| self.link_op(id, LinkOp::Send { link, packet }));
+                }
+            }
             LinkOp::Close { link } => self.drop_links_of(id, link),
         }
     }
@@ -419,6 +433,11 @@ impl World {
             DiskOp::Truncate { generation, to } => {
                 directory.log.retain(|proposal| proposal.zxid() <= to);
                 Input::Truncated { generation, loaded: Box::new(self.load(id)) }
+            }
+            DiskOp::SearchLog { generation, link, peer, up_to, .. } => {
+                let mut walk = LogWalk::new(peer, up_to);
+                directory.log.iter().take_while(|proposal| walk.step(proposal.zxid(), true)).count();
+                Input::LogSearched { generation, link, place: walk.finish() }
             }
             DiskOp::TakeSnapshot { generation, zxid, install } => {
                 if install {

@@ -6,6 +6,7 @@
 //! ZooKeeper: `Leader`, `LearnerHandler`, `ProposalRequestProcessor`.
 
 mod broadcast;
+mod catch_up;
 mod discovery;
 mod observers;
 mod quota_log;
@@ -13,12 +14,13 @@ mod reaper;
 mod sync;
 mod synchronization;
 
+pub use catch_up::CatchUpRules;
 pub use reaper::ReaperConfig;
 
 use super::Database;
 use super::core::{Core, Leave};
 use super::in_flight::InFlight;
-use super::io::{DbOp, Effects, Input, LinkId, LinkOp, Note, Now};
+use super::io::{DbOp, Effects, Input, LinkId, LinkOp, LogPlace, Note, Now};
 use super::sessions::SessionTracker;
 use crate::records::{Epoch, QuorumPacket, ServerId, Zxid};
 use crate::zab::Broadcast;
@@ -62,6 +64,8 @@ enum Progress {
     EpochSent,
     /// ACKEPOCH received.
     EpochAcked,
+    /// It is being looked for in the log on disk.
+    Searched,
     /// The history and NEWLEADER are sent; it gets every new proposal.
     Synchronizing,
     /// NEWLEADER acknowledged.
@@ -95,6 +99,10 @@ struct Learner {
     last_sent: Zxid,
     /// The highest proposal it has acknowledged on this connection.
     acked: Zxid,
+    /// Where it stands in the log, and since when, while our own disk has not synced up to where memory begins.
+    found: Option<(LogPlace, u64)>,
+    /// It is sent the whole tree.
+    gets_snapshot: bool,
     /// Commits kept back until UPTODATE: between NEWLEADER and UPTODATE they kill a learner of 3.8 (ZOOKEEPER-4394).
     held: Vec<Zxid>,
 }
@@ -222,6 +230,7 @@ impl Leader {
                     let is_behind = up_to < self.broadcast.last_proposed();
                     self.unflushed = is_behind.then(|| (up_to.successor(), now.micros));
                 }
+                self.send_found(core, now, out);
                 let committed = self.broadcast.on_ack(core.my_id(), up_to);
                 self.commit(core, now, committed, out);
                 Ok(())
@@ -246,6 +255,10 @@ impl Leader {
                 self.on_current_epoch_saved(core, now, epoch, db, out);
                 Ok(())
             }
+            Input::LogSearched { link, place, .. } => {
+                self.on_log_searched(core, now, link, place, out);
+                Ok(())
+            }
             Input::Wakeup => self.on_wakeup(core, now, db, out),
             _ => Ok(()),
         }
@@ -267,6 +280,8 @@ impl Leader {
             awaited: None,
             last_sent: Zxid::ZERO,
             acked: Zxid::ZERO,
+            found: None,
+            gets_snapshot: false,
             held: Vec::new(),
         };
         self.learners.insert(link, learner);
@@ -337,6 +352,7 @@ impl Leader {
             self.next_ping = now.micros + core.tick_micros() / 2;
             self.ping_count += 1;
             self.touch_own_clients(now, db);
+            self.send_found(core, now, out);
             self.ping(core, now, out);
             self.check_own_disk(core, now)?;
             // A quorum of one has nobody's answers to do it.

@@ -1,5 +1,5 @@
-//! Zab phase 2, leader's side: each learner gets the history it lacks, then NEWLEADER; a quorum of its ACKs makes us
-//! leader. ZooKeeper: `LearnerHandler.syncFollower`, `Leader.waitForNewLeaderAck`.
+//! Zab phase 2, leader's side: when each learner has [the history that it lacked](super::catch_up), a quorum of ACKs of
+//! NEWLEADER makes us leader. ZooKeeper: `Leader.waitForNewLeaderAck`.
 
 use super::super::Database;
 use super::super::core::Core;
@@ -7,7 +7,7 @@ use super::super::in_flight::InFlight;
 use super::super::io::{DbOp, Effects, LinkId, LinkOp, Note, Now, Proposal, ServerMode, Serving};
 use super::{Leader, Learner, Phase, Progress};
 use crate::records::{Epoch, QuorumPacket, Zxid};
-use crate::zab::{Broadcast, SyncPlan};
+use crate::zab::Broadcast;
 
 impl Leader {
     pub(super) fn on_current_epoch_saved(
@@ -29,47 +29,6 @@ impl Leader {
             self.synchronize(core, now, link, out);
         }
         self.try_establish(core, now, db, out);
-    }
-
-    /// Sends a learner what it lacks, then NEWLEADER; from here on it gets every proposal.
-    pub(super) fn synchronize(&mut self, core: &Core, now: Now, link: LinkId, out: &mut Effects) {
-        let established = self.is_established();
-        let Some(learner) = self.learners.get_mut(&link) else { return };
-        // Before the epoch is established our history ends with a transaction, not with the epoch's beginning that
-        // a former role may have shown to clients.
-        let last = if established { core.last_committed } else { core.last_logged };
-        let plan = core.recent.plan_sync(learner.last_logged, last);
-        let (how, packet, missing, mut sent) = match plan {
-            SyncPlan::Diff { to, missing } => ("DIFF", QuorumPacket::Diff { zxid: to }, missing, learner.last_logged),
-            SyncPlan::Trunc { to, missing } => ("TRUNC", QuorumPacket::Trunc { zxid: to }, missing, to),
-            SyncPlan::Snap => {
-                ("SNAP", QuorumPacket::Snap { zxid: core.last_committed }, Vec::new(), core.last_committed)
-            }
-        };
-        if let Some(learner) = learner.server {
-            let peer_last = self.learners[&link].last_logged;
-            out.notes.push(Note::SyncSent { learner, how, peer_last, from: last });
-        }
-        out.send(link, packet);
-        if how == "SNAP" {
-            out.links.push(LinkOp::StreamSnapshot { link, zxid: core.last_committed });
-        }
-        for Proposal { txn, bytes } in missing {
-            sent = txn.zxid;
-            out.send(link, QuorumPacket::Proposal { zxid: sent, txn: bytes });
-            out.send(link, QuorumPacket::Commit { zxid: sent });
-        }
-        let Some(learner) = self.learners.get_mut(&link) else { return };
-        learner.last_sent = sent;
-        // An observer is told of them when they are committed.
-        let is_told = !learner.is_observer;
-        for proposal in self.broadcast.outstanding().filter(|proposal| is_told && proposal.zxid() > sent) {
-            Self::send_proposal(now, link, learner, proposal, out);
-        }
-        learner.progress = Progress::Synchronizing;
-        learner.with_us_at = now.micros;
-        let config = Some(core.last_seen.as_ref().unwrap_or(&core.committed).to_string());
-        out.send(link, QuorumPacket::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
     }
 
     pub(super) fn send_proposal(now: Now, link: LinkId, learner: &mut Learner, proposal: &Proposal, out: &mut Effects) {

@@ -7,7 +7,6 @@
 
 mod auth;
 mod error;
-mod files;
 mod limits;
 mod nodes;
 pub mod quorum;
@@ -18,7 +17,6 @@ mod value;
 
 pub use auth::{AuthConfig, Password};
 pub use error::{At, ConfigError};
-pub use files::FilesConfig;
 pub use limits::{ConnectionThrottleConfig, LimitsConfig};
 pub use nodes::NodesConfig;
 pub use quorum::QuorumConfig;
@@ -98,7 +96,6 @@ pub struct Config {
     pub peer_type: Option<PeerType>,
     pub four_letter_words: Whitelist,
     pub auth: AuthConfig,
-    pub files: FilesConfig,
     pub limits: LimitsConfig,
     pub nodes: NodesConfig,
     pub quorum: QuorumConfig,
@@ -131,7 +128,6 @@ impl Default for Config {
             peer_type: None,
             four_letter_words: Whitelist::default(),
             auth: AuthConfig::default(),
-            files: FilesConfig::default(),
             limits: LimitsConfig::default(),
             nodes: NodesConfig::default(),
             quorum: QuorumConfig::default(),

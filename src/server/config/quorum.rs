@@ -5,7 +5,8 @@
 use super::ConfigError;
 use super::tls::TlsKeys;
 use super::value::Value;
-use crate::peer::RoleRules;
+use crate::peer::{CatchUpRules, RoleRules};
+use crate::zab::RECENT_COUNT;
 
 /// What a server needs for the others of its ensemble. Apache's defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,9 @@ pub struct QuorumConfig {
     pub tls: QuorumTlsConfig,
     /// `leaderServes` and what observers do.
     pub roles: RoleRules,
+    /// `commitLogCount`, `forceSnapshotSync`, `snapshotSizeFactor`, `leader.maxConcurrentSnapSyncs` and
+    /// `leader.maxConcurrentDiffSyncs`.
+    pub catch_up: CatchUpRules,
 }
 
 /// TLS on the quorum and the election port.
@@ -63,6 +67,7 @@ impl Default for QuorumConfig {
             reachability_timeout_ms: 1000,
             tls: QuorumTlsConfig::default(),
             roles: RoleRules::default(),
+            catch_up: CatchUpRules::default(),
         }
     }
 }
@@ -84,9 +89,28 @@ impl QuorumConfig {
             "multiAddress.reachabilityCheckEnabled" => drop(value.boolean()?),
             // Nothing that servers say to each other may wait for more of it.
             "leader.nodelay" | "follower.nodelay" => drop(value.boolean()?),
+            "commitLogCount" => self.catch_up.recent_max = (value.number()? as usize).max(RECENT_COUNT),
+            "forceSnapshotSync" => self.catch_up.snapshots_only = value.boolean()?,
+            "snapshotSizeFactor" => self.catch_up.log_size_factor = size_factor(value)?,
+            "leader.maxConcurrentSnapSyncs" => self.catch_up.snapshots_max = at_a_time(value)?,
+            "leader.maxConcurrentDiffSyncs" => self.catch_up.diffs_max = at_a_time(value)?,
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+/// Negative: the log on disk is never used.
+fn size_factor(value: &Value<'_>) -> Result<Option<f64>, ConfigError> {
+    let parsed = value.text.parse::<f64>().ok().filter(|factor| factor.is_finite());
+    let factor = parsed.ok_or_else(|| value.invalid("a number is needed; a negative one turns it off"))?;
+    Ok((factor >= 0.0).then_some(factor))
+}
+
+fn at_a_time(value: &Value<'_>) -> Result<usize, ConfigError> {
+    match value.number()? {
+        0 => Err(value.invalid("at least 1 is needed, or no observer could ever be synchronised")),
+        n => Ok(n as usize),
     }
 }
 
@@ -104,7 +128,9 @@ mod tests {
         let config = parse(
             "zookeeper.cnxTimeout=1\nquorumCnxnTimeoutMs=2\nelectionPortBindRetry=0\nquorumListenOnAllIPs=true\n\
              multiAddress.enabled=true\nmultiAddress.reachabilityCheckTimeoutMs=7\n\
-             multiAddress.reachabilityCheckEnabled=false\nleader.nodelay=false\n",
+             multiAddress.reachabilityCheckEnabled=false\nleader.nodelay=false\ncommitLogCount=700\n\
+             zookeeper.forceSnapshotSync=true\nzookeeper.snapshotSizeFactor=0.5\n\
+             zookeeper.leader.maxConcurrentSnapSyncs=2\nzookeeper.leader.maxConcurrentDiffSyncs=3\n",
         )
         .unwrap();
         let expected = QuorumConfig {
@@ -114,9 +140,27 @@ mod tests {
             listen_on_all_ips: true,
             multi_address: true,
             reachability_timeout_ms: 7,
+            catch_up: CatchUpRules {
+                recent_max: 700,
+                snapshots_only: true,
+                log_size_factor: Some(0.5),
+                snapshots_max: 2,
+                diffs_max: 3,
+            },
             ..QuorumConfig::default()
         };
         assert_eq!((config.quorum, config.unknown), (expected, vec![]));
         assert_eq!(parse("quorumCnxnTimeoutMs=-1\n").unwrap().quorum, QuorumConfig::default());
+    }
+
+    #[test]
+    fn how_learners_catch_up_is_read_as_apache_reads_it() {
+        let catch_up = |keys: &str| parse(keys).unwrap().quorum.catch_up;
+        assert_eq!(catch_up("commitLogCount=7\n").recent_max, 500, "never fewer");
+        assert_eq!(catch_up("snapshotSizeFactor=-1\n").log_size_factor, None);
+        assert_eq!(catch_up("snapshotSizeFactor=0\n").log_size_factor, Some(0.0));
+        for line in ["snapshotSizeFactor=NaN", "snapshotSizeFactor=a", "leader.maxConcurrentSnapSyncs=0"] {
+            assert!(parse(line).unwrap_err().contains(" is needed"), "{line}");
+        }
     }
 }

@@ -24,7 +24,7 @@ use decoder::Decoder;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
@@ -44,7 +44,7 @@ const NAMELESS_MAX: usize = 64;
 /// A buffer that has grown beyond this is given back when empty.
 const BUFFER_KEPT_MAX: usize = 1 << 20;
 
-/// Makes a snapshot's body, chunk by chunk.
+/// Makes what is to be sent, chunk by chunk: a snapshot's body, or a part of the log.
 pub trait ChunkSource: Send {
     /// Appends about `bytes_max` bytes.
     fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk;
@@ -54,10 +54,36 @@ pub trait ChunkSource: Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk {
     More,
+    /// Nothing is there yet; the link is [woken](Wake) when something is.
+    Later,
     /// That was the last one.
     Last,
-    /// The tree has been replaced meanwhile; the snapshot cannot be finished.
+    /// What was to be sent is not there any more; it cannot be finished.
     Gone,
+}
+
+/// Wakes the task of a link that waits for its [`ChunkSource`].
+pub struct Wake(Weak<Link>);
+
+impl Wake {
+    pub fn wake(&self) {
+        if let Some(link) = self.0.upgrade() {
+            link.wake.notify_one();
+        }
+    }
+}
+
+/// A snapshot's body, with the signature behind it.
+struct Signed(Box<dyn ChunkSource>);
+
+impl ChunkSource for Signed {
+    fn next_chunk(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Chunk {
+        let chunk = self.0.next_chunk(bytes_max, out);
+        if chunk == Chunk::Last {
+            write_string(SNAPSHOT_SIGNATURE, out);
+        }
+        chunk
+    }
 }
 
 /// All links of a server.
@@ -124,9 +150,11 @@ struct Out {
     written: usize,
     /// What of those the socket has not taken.
     sealed: Sealed,
-    /// A snapshot that follows `bytes`.
-    snapshot: Option<Box<dyn ChunkSource>>,
-    /// What follows the snapshot.
+    /// What follows `bytes`.
+    stream: Option<Box<dyn ChunkSource>>,
+    /// It had nothing to give, and will wake the task when it has.
+    is_starved: bool,
+    /// What follows the stream.
     later: Vec<u8>,
     closing: bool,
     /// What went wrong when the core wrote; the link's task ends with it.
@@ -221,15 +249,22 @@ impl Links {
     /// Queues a packet; it leaves at the next [`Links::flush`].
     pub fn send(&mut self, link: LinkId, packet: &QuorumPacket) {
         self.queue(link, |out| {
-            packet.write(if out.snapshot.is_some() { &mut out.later } else { &mut out.bytes });
+            packet.write(if out.stream.is_some() { &mut out.later } else { &mut out.bytes });
         });
     }
 
     /// Queues a snapshot's body and its signature.
     pub fn stream_snapshot(&mut self, link: LinkId, source: Box<dyn ChunkSource>) {
-        self.queue(link, |out| {
-            assert!(out.snapshot.is_none(), "a snapshot is being streamed to {link:?} already");
-            out.snapshot = Some(source);
+        self.stream(link, |_| Box::new(Signed(source)));
+    }
+
+    /// Queues what `make` makes; what is sent later follows it.
+    pub fn stream(&mut self, id: LinkId, make: impl FnOnce(Wake) -> Box<dyn ChunkSource>) {
+        let Some(link) = self.known(id) else { return };
+        let source = make(Wake(Arc::downgrade(&link)));
+        self.queue(id, |out| {
+            assert!(out.stream.is_none(), "something is being streamed to {id:?} already");
+            out.stream = Some(source);
         });
     }
 
@@ -238,18 +273,21 @@ impl Links {
         self.queue(link, |out| out.closing = true);
     }
 
-    fn queue(&mut self, id: LinkId, change: impl FnOnce(&mut Out)) {
+    /// `None`: it is gone, which has been reported, or will be.
+    fn known(&mut self, id: LinkId) -> Option<Arc<Link>> {
         if !self.known.iter().any(|link| link.id == id) {
             self.known.extend(lock(&self.shared.links).get(&id).cloned());
         }
-        // A link that is gone has been reported, or will be.
-        let Some(link) = self.known.iter().find(|link| link.id == id) else {
-            return;
-        };
+        self.known.iter().find(|link| link.id == id).cloned()
+    }
+
+    fn queue(&mut self, id: LinkId, change: impl FnOnce(&mut Out)) {
+        let Some(link) = self.known(id) else { return };
         let mut out = lock(&link.out);
         change(&mut out);
         if !std::mem::replace(&mut out.is_dirty, true) {
-            self.dirty.push(link.clone());
+            drop(out);
+            self.dirty.push(link);
         }
     }
 
@@ -259,7 +297,7 @@ impl Links {
         for link in self.dirty.drain(..) {
             match self.shared.write_some(&link) {
                 Ok(Progress::Idle) => {}
-                // The rest, the snapshot, the close and the error are its task's.
+                // The rest, the stream, the close and the error are its task's.
                 Ok(Progress::Blocked | Progress::Closed) => link.wake.notify_one(),
                 Err(error) => {
                     lock(&link.out).failed = Some(error);
@@ -346,7 +384,8 @@ impl Shared {
                 if out.closing {
                     close_at.get_or_insert_with(|| Instant::now() + CLOSE_LIMIT);
                 }
-                out.closing || out.snapshot.is_some() || out.written < out.bytes.len() || !out.sealed.is_empty()
+                let has_bytes = out.written < out.bytes.len() || !out.sealed.is_empty();
+                has_bytes || !out.is_starved && (out.closing || out.stream.is_some())
             };
             let is_cut = link.outgoing.pair().is_cut();
             decoder.bytes.reserve(READ_BYTES_MIN);
@@ -367,7 +406,7 @@ impl Shared {
                     // A chunk has been made; others of this thread have their turn.
                     tokio::task::yield_now().await;
                 }
-                () = link.wake.notified() => {}
+                () = link.wake.notified() => lock(&link.out).is_starved = false,
                 // Else a peer that is stopped would keep the socket, its bytes and a snapshot's cursor for ever.
                 () = sleep_until(close_at.unwrap_or_else(Instant::now)), if close_at.is_some() => return Ok(()),
             }
@@ -381,12 +420,12 @@ impl Shared {
         })
     }
 
-    /// Writes until everything is written or the socket takes no more; makes at most one chunk of a snapshot.
+    /// Writes until everything is written or the socket takes no more; makes at most one chunk of a stream.
     fn write_some(&self, link: &Link) -> io::Result<Progress> {
         let mut out = lock(&link.out);
         let out = &mut *out;
         out.is_dirty = false;
-        if out.snapshot.is_some() && out.bytes.len() - out.written < CHUNK_BYTES {
+        if out.stream.is_some() && out.bytes.len() - out.written < CHUNK_BYTES {
             out.next_chunk()?;
         }
         while out.written < out.bytes.len() || !out.sealed.is_empty() {
@@ -414,7 +453,10 @@ impl Shared {
         if out.bytes.capacity() > BUFFER_KEPT_MAX {
             out.bytes = Vec::new();
         }
-        Ok(match (out.snapshot.is_some(), out.closing) {
+        if out.stream.is_some() && out.later.len() > self.limits.bytes_max {
+            return Err(io::Error::other(format!("{} bytes wait behind a stream; it is too slow", out.later.len())));
+        }
+        Ok(match (out.stream.is_some(), out.closing) {
             (true, _) => Progress::Blocked,
             (false, true) => Progress::Closed,
             (false, false) => Progress::Idle,
@@ -424,17 +466,19 @@ impl Shared {
 
 impl Out {
     fn next_chunk(&mut self) -> io::Result<()> {
-        let Some(source) = &mut self.snapshot else {
+        let Some(source) = &mut self.stream else {
             return Ok(());
         };
         match source.next_chunk(CHUNK_BYTES, &mut self.bytes) {
             Chunk::More => {}
+            Chunk::Later => self.is_starved = true,
             Chunk::Last => {
-                self.snapshot = None;
-                write_string(SNAPSHOT_SIGNATURE, &mut self.bytes);
+                self.stream = None;
                 self.bytes.append(&mut self.later);
             }
-            Chunk::Gone => return Err(io::Error::other("the tree was replaced while a snapshot of it was sent")),
+            Chunk::Gone => {
+                return Err(io::Error::other("the history was replaced, or its files are gone, as it was sent"));
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::decoder::Decoder;
 use super::*;
-use crate::jute::Record;
+use crate::jute::{Reader, Record};
 use crate::records::TXN_BYTES_MAX;
 use crate::records::{SessionId, SnapshotItem, SnapshotSession, Zxid};
 use std::sync::mpsc::{Sender, TryRecvError, channel};
@@ -87,6 +87,55 @@ impl ChunkSource for Source {
         out.extend(self.chunks.next().unwrap());
         if self.chunks.len() == 0 { Chunk::Last } else { Chunk::More }
     }
+}
+
+/// Has nothing until its thread has.
+struct Slow(std::sync::mpsc::Receiver<Vec<u8>>);
+
+impl ChunkSource for Slow {
+    fn next_chunk(&mut self, _: usize, out: &mut Vec<u8>) -> Chunk {
+        match self.0.try_recv() {
+            Ok(bytes) => {
+                out.extend(bytes);
+                Chunk::More
+            }
+            Err(TryRecvError::Empty) => Chunk::Later,
+            Err(TryRecvError::Disconnected) => Chunk::Last,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_has_nothing_yet_is_waited_for_and_what_is_sent_meanwhile_follows_it() {
+    let (mut links, link, mut peer, _inputs) = pair().await;
+    let (sender, receiver) = channel();
+    let mut wake = None;
+    links.stream(link, |of| {
+        wake = Some(of);
+        Box::new(Slow(receiver))
+    });
+    links.send(link, &ack(9));
+    links.flush();
+    let wake = wake.unwrap();
+    let read = |peer: &mut std::net::TcpStream| {
+        let mut bytes = [0; 20];
+        std::io::Read::read_exact(peer, &mut bytes).unwrap();
+        QuorumPacket::take(&mut Reader::new(&bytes), false).unwrap().unwrap()
+    };
+    for counter in 1..=3 {
+        tokio::task::yield_now().await;
+        let mut bytes = Vec::new();
+        ack(counter).write(&mut bytes);
+        sender.send(bytes).unwrap();
+        wake.wake();
+        let mut reader = peer.try_clone().unwrap();
+        let got = tokio::task::spawn_blocking(move || read(&mut reader)).await.unwrap();
+        assert_eq!(got, ack(counter));
+    }
+    drop(sender);
+    wake.wake();
+    let got = tokio::task::spawn_blocking(move || read(&mut peer)).await.unwrap();
+    assert_eq!(got, ack(9));
 }
 
 type Events = mpsc::UnboundedReceiver<Event>;

@@ -33,6 +33,7 @@ const BATCHES_MAX: usize = 20_000;
 const WINDOW: usize = 3;
 
 /// One server, or three; dropping it ends them.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Servers {
     One(Server, tempfile::TempDir),
     Three(Ensemble),
