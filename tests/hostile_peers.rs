@@ -37,6 +37,7 @@ impl Host {
             reconfig_enabled: false,
             peer_type: PeerType::Participant,
             roles: RoleRules::default(),
+            standalone_enabled: true,
             tick_ms: 100,
             init_limit: 10,
             sync_limit: 5,
@@ -131,6 +132,7 @@ impl Host {
                 self.log.extend(proposals);
                 Input::Flushed { generation, up_to }
             }
+            DiskOp::SaveProposed { .. } | DiskOp::SaveConfiguration { .. } => unreachable!("reconfigEnabled is off"),
             DiskOp::Drain { generation } => Input::Drained { generation },
             DiskOp::SaveAcceptedEpoch { generation, epoch } => Input::AcceptedEpochSaved { generation, epoch },
             DiskOp::SaveCurrentEpoch { generation, epoch } => Input::CurrentEpochSaved { generation, epoch },

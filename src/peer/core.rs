@@ -18,9 +18,11 @@ pub struct PeerConfig {
     pub last_seen: Option<Configuration>,
     /// `reconfigEnabled`: configurations have versions, and can be changed.
     pub reconfig_enabled: bool,
-    /// What this server is under a leader.
+    /// What this server is under a leader; changes with the configuration.
     pub peer_type: PeerType,
     pub roles: RoleRules,
+    /// `standaloneEnabled`: a reconfiguration must leave two voters; else one is enough.
+    pub standalone_enabled: bool,
     /// `tickTime`, ms.
     pub tick_ms: u32,
     /// `initLimit`, ticks.
@@ -76,11 +78,13 @@ impl Default for RoleRules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leave {
     pub reason: String,
+    /// Who leads next, where a reconfiguration has said so: then there is no election.
+    pub next: Option<ServerId>,
 }
 
 impl Leave {
     pub fn because(reason: impl Into<String>) -> Leave {
-        Leave { reason: reason.into() }
+        Leave { reason: reason.into(), next: None }
     }
 }
 
@@ -260,7 +264,6 @@ impl Core {
     }
 
     /// Which configuration is committed, and which is proposed: whatever counts servers counts by them from now on.
-    #[expect(dead_code, reason = "reconfigurations come next")]
     pub fn set_configurations(&mut self, committed: Configuration, last_seen: Option<Configuration>) {
         self.quorums = quorums_of(&committed, last_seen.as_ref());
         self.election.set_configuration(self.config.peer_type, self.quorums.clone(), committed.to_string());
@@ -348,6 +351,7 @@ mod tests {
             reconfig_enabled: false,
             peer_type: PeerType::Participant,
             roles: RoleRules::default(),
+            standalone_enabled: true,
             tick_ms: 100,
             init_limit: 10,
             sync_limit: 5,

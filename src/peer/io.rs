@@ -2,10 +2,11 @@
 //!
 //! The peer decides; its host (tokio, the simulator, a test) does. After each `step` the host performs the effects:
 //! first all of [`Effects::db`] (so that a snapshot taken by a later effect is at the zxid the peer thinks of), then
-//! `disk`, `links`, `election`; each list in order. It does so before it feeds the next input.
+//! `disk`, `members`, `links`, `election`; each list in order. It does so before it feeds the next input.
 
 use crate::records::{
-    Acl, ConnectRequest, Epoch, ForwardedBody, Id, Notification, QuorumPacket, ServerId, SessionId, SnapshotItem, Zxid,
+    Acl, Configuration, ConnectRequest, Epoch, ForwardedBody, Id, Notification, QuorumPacket, ServerId, SessionId,
+    SnapshotItem, Zxid,
 };
 use crate::tree::DataTree;
 pub use crate::zab::{LogPlace, Proposal};
@@ -209,6 +210,16 @@ pub enum DiskOp {
         generation: Generation,
         epoch: Epoch,
     },
+    /// Keep this configuration as the proposed one, or forget the one that was kept. In its turn: whoever is told that
+    /// the reconfiguration is logged may rely on it. ZooKeeper: `zoo.cfg.dynamic.next`.
+    SaveProposed {
+        configuration: Option<Box<Configuration>>,
+    },
+    /// Keep this configuration as the committed one; a proposed one that is not newer is forgotten. ZooKeeper:
+    /// `zoo.cfg.dynamic.<version>`.
+    SaveConfiguration {
+        configuration: Box<Configuration>,
+    },
     /// Forget every logged transaction after `to` (and snapshots that hold them), then load what is left.
     Truncate {
         generation: Generation,
@@ -265,12 +276,22 @@ pub enum LinkOp {
     },
 }
 
+/// Whom this server talks with, and where it listens itself: at its addresses in `committed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    pub committed: Configuration,
+    /// Proposed: its members are talked with as well.
+    pub last_seen: Option<Configuration>,
+}
+
 /// What the host must do after a step.
 #[derive(Debug, Default)]
 pub struct Effects {
     pub db: Vec<DbOp>,
     pub disk: Vec<DiskOp>,
     pub links: Vec<LinkOp>,
+    /// Who is in the ensemble from now on; performed before `links` and `election`.
+    pub members: Option<Box<Members>>,
     /// Election messages; only the newest for a server need be kept while it cannot be sent.
     pub election: Vec<(ServerId, Notification)>,
     /// What happened, for logs and checkers.
@@ -285,6 +306,7 @@ impl Effects {
         self.db.is_empty()
             && self.disk.is_empty()
             && self.links.is_empty()
+            && self.members.is_none()
             && self.election.is_empty()
             && self.notes.is_empty()
             && self.end.is_none()
@@ -350,6 +372,18 @@ pub enum Note {
     RoleEnded {
         reason: String,
     },
+    /// A configuration was proposed to the ensemble.
+    ConfigurationProposed {
+        version: i64,
+    },
+    /// A configuration is the committed one, as far as this server knows.
+    ConfigurationActivated {
+        configuration: Box<Configuration>,
+    },
+    /// A reconfiguration names the next leader.
+    LeaderDesignated {
+        leader: ServerId,
+    },
     SessionExpired {
         session: SessionId,
         timeout_ms: i32,
@@ -400,6 +434,11 @@ impl fmt::Display for Note {
             Note::SyncReceived { how: "SNAP", zxid } => write!(f, "Getting a snapshot from leader {zxid}"),
             Note::SyncReceived { zxid, .. } => write!(f, "Getting a diff from the leader {zxid}"),
             Note::RoleEnded { reason } => write!(f, "Shutdown called. For the reason {reason}"),
+            Note::ConfigurationProposed { version } => write!(f, "configuration {version:x} is proposed"),
+            Note::ConfigurationActivated { configuration } => {
+                write!(f, "configuration is activated: {}", configuration.to_string().replace('\n', ", "))
+            }
+            Note::LeaderDesignated { leader } => write!(f, "Suggested leader: {leader}"),
             Note::SessionExpired { session, timeout_ms } => {
                 write!(f, "Expiring session {session}, timeout of {timeout_ms}ms exceeded")
             }

@@ -21,6 +21,7 @@ mod loader;
 mod local_sessions;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod membership;
 mod outbox;
 mod prepare;
 #[cfg(all(test, not(loom)))]

@@ -12,18 +12,15 @@
 
 use super::Database;
 use super::in_flight::{Data, FutureNode, InFlight};
-use super::io::ServerMode;
-use super::reconfig;
 use super::settings::NodeSettings;
 use crate::records::{
     CheckTxn, CreateContainerTxn, CreateRequest, CreateSessionTxn, CreateTtlTxn, CreateTxn, DeleteTxn, ErrorCode,
-    ErrorTxn, ForwardedBody, Id, MultiOp, MultiRequest, Owner, PathVersion, ReconfigRequest, Request, RequestAcl,
-    SessionId, SetAclTxn, SetDataRequest, SetDataTxn, TTL_MS_MAX, TXN_FRAME_LEN, TxnBody, TxnDigest, Zxid,
-    parent_and_name, perms, validate_path,
+    ErrorTxn, ForwardedBody, Id, MultiOp, MultiRequest, Owner, PathVersion, Request, RequestAcl, SessionId, SetAclTxn,
+    SetDataRequest, SetDataTxn, TTL_MS_MAX, TXN_FRAME_LEN, TxnBody, TxnDigest, Zxid, parent_and_name, perms,
+    validate_path,
 };
 use crate::tree::DataTree;
 use crate::tree::acl::{self, AclRules};
-use std::borrow::Cow;
 
 /// A request at the leader.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +35,17 @@ pub struct PrepareRequest<'a> {
     pub session_check: Result<(), ErrorCode>,
     /// The same for what makes ephemerals: only a session of the whole ensemble may.
     pub ephemeral_check: Result<(), ErrorCode>,
+    /// The configuration that a reconfig makes, or why it makes none; asked once it is clear that it may be asked for.
+    pub new_config: Result<&'a str, ErrorCode>,
+}
+
+impl<'a> PrepareRequest<'a> {
+    /// A request of a session that lives, on a server without an ensemble.
+    pub fn new(session: SessionId, cxid: i32, body: &'a ForwardedBody, auth: &'a [Id]) -> PrepareRequest<'a> {
+        let (session_check, ephemeral_check) = (Ok(()), Ok(()));
+        let new_config = Err(ErrorCode::Unimplemented);
+        PrepareRequest { session, cxid, body, auth, session_check, ephemeral_check, new_config }
+    }
 }
 
 impl InFlight {
@@ -51,19 +59,19 @@ impl InFlight {
         time_ms: i64,
     ) -> (TxnBody, Option<TxnDigest>) {
         let mark = self.begin(db.tree());
-        let (&PrepareRequest { session, body, auth, session_check, ephemeral_check, .. }, tree) = (request, db.tree());
+        let (&PrepareRequest { session, body, auth, session_check, ephemeral_check, new_config, .. }, tree) =
+            (request, db.tree());
         let (rules, acl_rules) = (&db.settings().nodes, &db.settings().auth.acl);
-        let is_standalone = db.serving().is_some_and(|serving| serving.mode == ServerMode::Standalone);
         let mut step = Step {
             flight: self,
             tree,
             rules,
             acl_rules,
-            is_standalone,
             session,
             auth,
             session_check,
             ephemeral_check,
+            new_config,
             zxid,
             time_ms,
         };
@@ -124,11 +132,11 @@ struct Step<'a> {
     tree: &'a DataTree,
     rules: &'a NodeSettings,
     acl_rules: &'a AclRules,
-    is_standalone: bool,
     session: SessionId,
     auth: &'a [Id],
     session_check: Result<(), ErrorCode>,
     ephemeral_check: Result<(), ErrorCode>,
+    new_config: Result<&'a str, ErrorCode>,
     zxid: Zxid,
     time_ms: i64,
 }
@@ -155,7 +163,7 @@ impl Step<'_> {
                 Ok(TxnBody::CreateSession(CreateSessionTxn { timeout_ms: body.timeout_ms }))
             }
             Request::CloseSession => self.session_check.map(|()| self.close_session()),
-            Request::Reconfig(body) => Err(self.refuse_reconfig(body)),
+            Request::Reconfig(_) => self.reconfig(),
             // A lone check is never proposed (3.8.0 goes astray over one); everything else is no write.
             _ => Err(ErrorCode::Unimplemented),
         }
@@ -352,40 +360,19 @@ impl Step<'_> {
         TxnBody::CloseSession { paths: self.rules.close_session_lists.then_some(paths) }
     }
 
-    /// The change itself is not there yet: who might make it is told so, the others what they would be told anyway.
-    fn refuse_reconfig(&self, request: &ReconfigRequest) -> ErrorCode {
-        let check_acl = || {
-            let config = self.existing(CONFIG_PATH)?;
-            self.check_acl(&config, perms::WRITE)
-        };
+    /// The ACL is asked last: who may not change the list is told first what is wrong with the change.
+    fn reconfig(&mut self) -> Result<TxnBody, ErrorCode> {
         if !self.rules.reconfig {
-            return ErrorCode::ReconfigDisabled;
+            return Err(ErrorCode::ReconfigDisabled);
         }
-        if let Err(error) = self.session_check {
-            return error;
-        }
-        if self.is_standalone {
-            return ErrorCode::Unimplemented;
-        }
-        if request.current_config != -1 && request.current_config != self.config_version() {
-            return ErrorCode::BadVersion;
-        }
-        if !reconfig::is_well_formed(request) || !reconfig::keeps_voters(request, &self.config()) {
-            return ErrorCode::BadArguments;
-        }
-        check_acl().err().unwrap_or(ErrorCode::Unimplemented)
-    }
-
-    /// The text of the ensemble's list.
-    fn config(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.tree.get(CONFIG_PATH).and_then(|node| node.data()).unwrap_or_default())
-    }
-
-    /// Of the ensemble's list: the last line of the config node, in hexadecimal; 0 before there is one.
-    fn config_version(&self) -> i64 {
-        let text = self.config();
-        let version = text.lines().last().and_then(|line| line.strip_prefix("version="));
-        version.and_then(|hex| i64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+        self.session_check?;
+        let data = self.new_config?.as_bytes();
+        let mut node = self.existing(CONFIG_PATH)?;
+        self.check_acl(&node, perms::WRITE)?;
+        let version = -1;
+        (node.stat.version, node.stat.mzxid, node.stat.mtime) = (version, self.zxid, self.time_ms);
+        self.flight.put(self.tree, self.zxid, CONFIG_PATH, node, Data::New(Some(data)));
+        Ok(TxnBody::Reconfig(SetDataTxn { path: CONFIG_PATH.to_owned(), data: Some(data.to_vec()), version }))
     }
 
     fn check_quota(&mut self, path: &str, count_diff: i64, bytes_diff: i64) -> Result<(), ErrorCode> {

@@ -211,14 +211,8 @@ fn a_failed_session_check_is_the_answer_at_its_place() {
     let mut ask = |request: Request| {
         let body = ForwardedBody::Request(request);
         let session_check = Err(ErrorCode::SessionMoved);
-        let request = super::PrepareRequest {
-            session: SessionId(1),
-            cxid: 1,
-            body: &body,
-            auth: &[],
-            session_check,
-            ephemeral_check: session_check,
-        };
+        let request = super::PrepareRequest::new(SessionId(1), 1, &body, &[]);
+        let request = super::PrepareRequest { session_check, ephemeral_check: session_check, ..request };
         in_flight.prepare(&db, &request, Zxid(1), 1).0
     };
     let error = |body: &TxnBody| if let TxnBody::Error(error) = body { error.err } else { 0 };

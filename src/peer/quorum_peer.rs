@@ -43,6 +43,8 @@ enum Role {
     Draining {
         /// Microseconds.
         pause: u64,
+        /// Who leads next, if a reconfiguration has said so.
+        next: Option<ServerId>,
     },
     /// A role never got as far as serving, or it was an observer's: waiting a little, so that servers that disagree do
     /// not spin, and observers do not all come at once.
@@ -233,6 +235,11 @@ impl QuorumPeer {
         let current = self.core.generation;
         match input {
             Input::Notification { from, notification } => {
+                // Who leads must be asked anew if the members are others than was thought.
+                if matches!(self.role, Role::Looking { .. }) && self.core.adopt(now, &notification, out) {
+                    self.look(now, db, out);
+                    return None;
+                }
                 let decision = self.core.election.on_notification(now.micros, from, &notification, &mut out.election);
                 self.decided(now, decision, db, out);
                 None
@@ -278,7 +285,8 @@ impl QuorumPeer {
 
     /// Keeps the connections of learners that were quicker to see us elected than we were.
     fn filter_early_links(&mut self, now: Now, input: Input, out: &mut Effects) -> Option<Input> {
-        let wants_learners = !matches!(self.role, Role::Following(_));
+        // A reconfiguration that is on its way may end with us as the leader, and others may read so before we do.
+        let wants_learners = !matches!(self.role, Role::Following(_)) || self.core.last_seen.is_some();
         match input {
             Input::LearnerLinkUp { link } if !matches!(self.role, Role::Leading(_)) => {
                 if wants_learners {
@@ -313,10 +321,13 @@ impl QuorumPeer {
         match (&mut self.role, input) {
             (Role::Following(learner), input) => learner.step(&mut self.core, now, input, db, out),
             (Role::Leading(leader), input) => leader.step(&mut self.core, now, input, db, out),
-            (Role::Draining { pause }, Input::Drained { .. }) => {
-                let pause = *pause;
+            (Role::Draining { pause, next }, Input::Drained { .. }) => {
+                let (pause, next) = (*pause, *next);
                 self.core.commit_all(out);
-                if pause > 0 {
+                if let Some(leader) = next {
+                    self.core.election.appoint(leader, self.core.last_committed);
+                    self.begin_role(now, leader, db, out);
+                } else if pause > 0 {
                     self.role = Role::Pausing { until: now.micros + pause };
                 } else {
                     self.look(now, db, out);
@@ -368,6 +379,11 @@ impl QuorumPeer {
     fn decided(&mut self, now: Now, decision: Option<Decision>, db: &Database, out: &mut Effects) {
         let Some(Decision { leader, took_micros }) = decision else { return };
         out.notes.push(Note::ElectionWon { leader, took_ms: took_micros / 1000 });
+        self.begin_role(now, leader, db, out);
+    }
+
+    /// Leads, or follows `leader`.
+    fn begin_role(&mut self, now: Now, leader: ServerId, db: &Database, out: &mut Effects) {
         if self.is_read_only() {
             out.db.push(DbOp::StopServing);
         }
@@ -403,7 +419,7 @@ impl QuorumPeer {
     }
 
     /// Ends the role: no reads, no clients, no links; then the disk is drained.
-    fn leave(&mut self, Leave { reason }: Leave, out: &mut Effects) {
+    fn leave(&mut self, Leave { reason, next }: Leave, out: &mut Effects) {
         let was_established = self.is_established();
         out.notes.push(Note::RoleEnded { reason });
         out.db.push(DbOp::StopServing);
@@ -418,7 +434,7 @@ impl QuorumPeer {
             pause = pause.max(self.core.draw_observer_delay());
         }
         self.core.log_what_was_not(out);
-        match std::mem::replace(&mut self.role, Role::Draining { pause }) {
+        match std::mem::replace(&mut self.role, Role::Draining { pause, next }) {
             Role::Following(learner) => learner.end(out),
             Role::Leading(leader) => leader.end(out),
             _ => {}

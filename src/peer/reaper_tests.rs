@@ -32,6 +32,7 @@ impl Standalone {
             reconfig_enabled: false,
             peer_type: PeerType::Participant,
             roles: RoleRules::default(),
+            standalone_enabled: true,
             tick_ms: 1000,
             init_limit: 10,
             sync_limit: 5,

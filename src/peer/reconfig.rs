@@ -1,116 +1,126 @@
-//! What a reconfig asks for, as text: whether it can be read, and who would vote. The change itself is not made yet.
+//! What a reconfig asks for: the configuration that it makes of the ensemble's, or why it makes none.
 //!
-//! ZooKeeper: `PrepRequestProcessor`, the case of reconfig; `QuorumPeer.QuorumServer`.
+//! Some members may join (or get another line) and some leave, or a whole list is given; only a whole list can have
+//! groups and weights.
+//!
+//! ZooKeeper: `PrepRequestProcessor`, the case of reconfig; `QuorumServer.checkAddressDuplicate`.
 
-use crate::records::ReconfigRequest;
-use std::collections::BTreeMap;
+use crate::records::{Configuration, ErrorCode, HostPort, ReconfigRequest, ServerAddr, ServerId, Zxid};
+use crate::zab::QuorumVerifier;
 
-/// Whether the lists of members have the form that they must have; an empty element counts as nothing.
-pub(super) fn is_well_formed(request: &ReconfigRequest) -> bool {
-    if let Some(members) = &request.new_members {
-        // A whole list: the text of a dynamic file, with commas for the ends of its lines.
-        let mut lines = members.split([',', '\n']).map(str::trim).filter(|line| !line.is_empty()).peekable();
-        return lines.peek().is_some() && lines.all(|line| line.starts_with("version=") || is_member(line, false));
-    }
-    let items = |list: &'_ Option<String>, is_item: fn(&str) -> bool| {
-        list.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|item| !item.is_empty()).all(is_item)
-    };
-    items(&request.leaving, is_server_id) && items(&request.joining, |item| is_member(item, true))
+/// What a change is judged by.
+pub(super) struct Ensemble<'a> {
+    pub committed: &'a Configuration,
+    /// Another change is on its way.
+    pub is_changing: bool,
+    /// So many must vote: 2, or 1 with `standaloneEnabled=false`.
+    pub voters_min: usize,
 }
 
-/// Whether enough members would vote of those in `config`, the text of `/zookeeper/config`, after a well-formed request:
-/// two, or one where one is enough today (`standaloneEnabled=false`). Without members nothing is known, and all is well.
-pub(super) fn keeps_voters(request: &ReconfigRequest, config: &str) -> bool {
-    let today = members(config);
-    if today.is_empty() {
-        return true;
+/// The configuration that the request makes of the ensemble's, at `zxid`; `has_quorum` says whether a quorum of it is
+/// connected and has the history. Or the error that is the answer; the first check that fails decides.
+pub(super) fn change(
+    ensemble: &Ensemble<'_>,
+    request: &ReconfigRequest,
+    zxid: Zxid,
+    has_quorum: impl FnOnce(&QuorumVerifier) -> bool,
+) -> Result<Configuration, ErrorCode> {
+    let committed = ensemble.committed;
+    if ensemble.is_changing {
+        return Err(ErrorCode::ReconfigInProgress);
     }
-    let voters = |members: &BTreeMap<i64, bool>| members.values().filter(|votes| **votes).count();
-    let mut then = today.clone();
-    if let Some(whole) = &request.new_members {
-        then = members(whole);
-    } else {
-        for id in request.leaving.iter().flat_map(|list| list.split(',')) {
-            if let Ok(id) = id.trim().parse() {
-                then.remove(&id);
-            }
+    if request.current_config != -1 && request.current_config != committed.version {
+        return Err(ErrorCode::BadVersion);
+    }
+    let mut new = match &request.new_members {
+        Some(members) => whole(members)?,
+        None => increment(committed, request)?,
+    };
+    if new.voters().len() < ensemble.voters_min {
+        return Err(ErrorCode::BadArguments);
+    }
+    new.version = zxid.0;
+    if !has_quorum(&QuorumVerifier::of(&new)) {
+        return Err(ErrorCode::NewConfigNoQuorum);
+    }
+    Ok(new)
+}
+
+/// A whole list: the text of a dynamic file, with commas for the ends of its lines.
+fn whole(members: &str) -> Result<Configuration, ErrorCode> {
+    let lines: Vec<&str> = members.split([',', '\n']).collect();
+    let new = Configuration::parse(&lines.join("\n")).map_err(|_| ErrorCode::BadArguments)?;
+    if new.servers.is_empty() { Err(ErrorCode::BadArguments) } else { Ok(new) }
+}
+
+/// Who leaves goes first; who joins and is there already gets another line.
+fn increment(committed: &Configuration, request: &ReconfigRequest) -> Result<Configuration, ErrorCode> {
+    if !committed.groups.is_empty() {
+        return Err(ErrorCode::BadArguments); // In which group would who joins be?
+    }
+    let items = |list: &'_ Option<String>| -> Vec<String> {
+        let items = list.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|item| !item.is_empty());
+        items.map(str::to_owned).collect()
+    };
+    let mut new = committed.clone();
+    for id in items(&request.leaving) {
+        new.servers.remove(&ServerId(id.parse().map_err(|_| ErrorCode::BadArguments)?));
+    }
+    for line in items(&request.joining) {
+        let (id, server) = joiner(&line).ok_or(ErrorCode::BadArguments)?;
+        if new.servers.iter().any(|(other, known)| *other != id && shares_address(&server, known)) {
+            return Err(ErrorCode::BadArguments);
         }
-        then.extend(request.joining.iter().flat_map(|list| members(list)));
+        new.servers.insert(id, server);
     }
-    voters(&then) >= voters(&today).clamp(1, 2)
+    Ok(new)
 }
 
-/// The members in a text, and whether each votes.
-fn members(text: &str) -> BTreeMap<i64, bool> {
-    let member = |line: &str| {
-        let (id, addresses) = line.trim().strip_prefix("server.")?.split_once('=')?;
-        let servers = addresses.split(';').next()?;
-        let observes = |server: &str| server.rsplit(':').next().is_some_and(is_observer);
-        Some((id.trim().parse().ok()?, !servers.split('|').any(observes)))
-    };
-    text.split([',', '\n']).filter_map(member).collect()
+/// `server.N=` and its addresses; who joins must say where its clients connect.
+fn joiner(line: &str) -> Option<(ServerId, ServerAddr)> {
+    let (key, value) = line.split_once('=')?;
+    let id = key.strip_prefix("server.")?.trim().parse().ok()?;
+    let server = ServerAddr::parse(value.trim()).ok()?;
+    server.client.is_some().then_some((ServerId(id), server))
 }
 
-fn is_observer(role: &str) -> bool {
-    role.trim().eq_ignore_ascii_case("observer")
-}
-
-fn is_server_id(text: &str) -> bool {
-    text.parse::<i64>().is_ok()
-}
-
-fn is_port(text: &str) -> bool {
-    text.trim().parse::<u16>().is_ok()
-}
-
-/// `server.N=` and its addresses, several of them with `|` between; who joins must say where its clients connect.
-fn is_member(text: &str, needs_client: bool) -> bool {
-    let Some((id, addresses)) = text.strip_prefix("server.").and_then(|rest| rest.split_once('=')) else {
-        return false;
-    };
-    let (servers, client) = match addresses.split_once(';') {
-        None => (addresses, None),
-        Some((servers, client)) => (servers, Some(client.trim())),
-    };
-    let is_client_fine = match client {
-        None | Some("") => !needs_client,
-        Some(client) => is_port(client.rsplit_once(':').map_or(client, |(_, port)| port)),
-    };
-    is_server_id(id.trim()) && is_client_fine && servers.split('|').all(is_server)
-}
-
-/// `host:quorumPort:electionPort[:participant|:observer]`, an IPv6 host in brackets.
-fn is_server(text: &str) -> bool {
-    let text = text.trim();
-    let split = match text.strip_prefix('[') {
-        Some(inner) => inner.split_once("]:"),
-        None => text.split_once(':'),
-    };
-    let Some((host, rest)) = split else {
-        return false;
-    };
-    let is_role = |role: &str| ["participant", "observer"].iter().any(|known| role.trim().eq_ignore_ascii_case(known));
-    let parts: Vec<&str> = rest.split(':').collect();
-    !host.is_empty()
-        && match parts[..] {
-            [quorum, election] => is_port(quorum) && is_port(election),
-            [quorum, election, role] => is_port(quorum) && is_port(election) && is_role(role),
-            _ => false,
-        }
+/// Whether one of the addresses of `joining` is one of the other's. Names are compared as they are written; addresses
+/// that every machine has (0.0.0.0, 127.0.0.1) are not compared. ZooKeeper: `excludedSpecialAddresses`.
+fn shares_address(joining: &ServerAddr, other: &ServerAddr) -> bool {
+    fn is_special(addr: &HostPort) -> bool {
+        addr.host.eq_ignore_ascii_case("localhost")
+            || addr.literal().is_some_and(|addr| addr.ip().is_unspecified() || addr.ip().is_loopback())
+    }
+    fn addrs(of: &ServerAddr) -> impl Iterator<Item = &HostPort> {
+        let all = of.addrs.iter().flat_map(|addr| [&addr.quorum, &addr.election]).chain(&of.client);
+        all.filter(|addr| !is_special(addr))
+    }
+    addrs(joining).any(|addr| addrs(other).any(|taken| taken == addr))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const THREE: &str = "server.1=a:1:2:participant;3\nserver.2=b:1:2:participant;3\n\
+                         server.3=c:1:2:participant;3\nserver.4=d:1:2:observer;3\nversion=100000000";
+
     fn request(joining: &str, leaving: &str, new_members: Option<&str>) -> ReconfigRequest {
-        let new_members = new_members.map(str::to_owned);
-        ReconfigRequest {
-            joining: Some(joining.into()),
-            leaving: Some(leaving.into()),
-            new_members,
-            current_config: -1,
-        }
+        let some = |text: &str| Some(text.to_owned());
+        let new_members = new_members.and_then(some);
+        ReconfigRequest { joining: some(joining), leaving: some(leaving), new_members, current_config: -1 }
+    }
+
+    fn changed(config: &str, request: &ReconfigRequest, voters_min: usize) -> Result<Configuration, ErrorCode> {
+        let committed = Configuration::parse(config).unwrap();
+        let ensemble = Ensemble { committed: &committed, is_changing: false, voters_min };
+        change(&ensemble, request, Zxid(0x1_0000_0007), |_| true)
+    }
+
+    fn is_well_formed(request: &ReconfigRequest) -> bool {
+        let is_fine = changed("server.1=x:1:2;3\nserver.2=y:1:2;3", request, 1);
+        assert!(matches!(is_fine, Ok(_) | Err(ErrorCode::BadArguments)), "{is_fine:?}");
+        is_fine.is_ok()
     }
 
     #[test]
@@ -118,7 +128,7 @@ mod tests {
         for good in [
             "",
             "server.4=127.0.0.1:1:2;3",
-            "server.4=host:1:2:observer;0.0.0.0:3,server.5=host:1:2:PARTICIPANT;3",
+            "server.4=host:1:2:observer;0.0.0.0:3,server.5=host:4:5:PARTICIPANT;6",
             "server.4=[::1]:1:2;[::1]:3",
             "server.4=a:1:2|b:1:2;3",
         ] {
@@ -150,36 +160,81 @@ mod tests {
 
     /// ZooKeeper: "new configuration must include at least 2 followers".
     #[test]
-    fn two_must_vote_or_as_few_as_today() {
-        let config = "server.1=a:1:2:participant;3\nserver.2=b:1:2:participant;3\nserver.3=c:1:2:participant;3\n\
-                      server.4=d:1:2:observer;3\nversion=0";
-        let one = "server.1=a:1:2:participant;3\nserver.4=d:1:2:observer;3\nversion=0";
-        for (config, joining, leaving, new_members, want) in [
-            (config, "", "", None, true),
-            (config, "", "3", None, true),
-            (config, "", "2, 3", None, false),
-            (config, "server.5=e:1:2;3", "2,3", None, true),
-            (config, "server.5=e:1:2:OBSERVER;3", "2,3", None, false),
-            (config, "server.3=c:1:2:observer;3", "2", None, false),
-            (config, "server.3=c:1:2|cc:1:2:observer;3", "2", None, false),
-            (config, "server.2=b:1:2;3", "2,3", None, true),
-            (config, "", "", Some("server.1=a:1:2;3"), false),
-            (config, "", "", Some("server.1=a:1:2;3,server.2=b:1:2;3"), true),
-            (one, "", "4", None, true),
-            (one, "", "1", None, false),
-            ("", "", "1", None, true),
+    fn two_must_vote_unless_one_may_stand_alone() {
+        for (joining, leaving, new_members, voters) in [
+            ("", "", None, 3),
+            ("", "3", None, 2),
+            ("", "2, 3", None, 1),
+            ("", "1,2, 3", None, 0),
+            ("server.5=e:1:2;4", "2,3", None, 2),
+            ("server.5=e:1:2:OBSERVER;4", "2,3", None, 1),
+            ("server.3=c:1:2:observer;3", "2", None, 1),
+            ("server.2=b:1:2;3", "2,3", None, 2),
+            ("", "", Some("server.1=a:1:2;3"), 1),
+            ("", "", Some("server.1=a:1:2;3,server.2=b:1:2;3"), 2),
         ] {
             let asked = request(joining, leaving, new_members);
-            assert!(is_well_formed(&asked), "{asked:?}");
-            assert_eq!(keeps_voters(&asked, config), want, "{asked:?} of {config}");
+            for voters_min in [1, 2] {
+                let is_fine = changed(THREE, &asked, voters_min).is_ok();
+                assert_eq!(is_fine, voters >= voters_min, "{asked:?}, at least {voters_min}");
+            }
         }
     }
 
     #[test]
-    fn a_whole_list_is_a_dynamic_file() {
-        let whole = |text| is_well_formed(&request("not looked at", "nor this", Some(text)));
-        assert!(whole("server.1=a:1:2;3,server.2=b:1:2:participant\nversion=100000000"));
-        assert!(!whole(""));
-        assert!(!whole("server.1=a:1:2;3,tickTime=2000"));
+    fn a_whole_list_is_a_dynamic_file_and_may_have_groups() {
+        let whole = |text| changed(THREE, &request("not looked at", "nor this", Some(text)), 1);
+        let new = whole("server.1=a:1:2;3,server.2=b:1:2:participant\nversion=5").unwrap();
+        assert_eq!((new.servers.len(), new.version), (2, 0x1_0000_0007));
+        assert!(whole("").is_err() && whole("server.1=a:1:2;3,tickTime=2000").is_err());
+        assert!(whole("server.1=a:1:2;3,server.2=b:1:2;3,group.1=1").is_err(), "2 is in no group");
+        let groups = "server.1=a:1:2;3,server.2=b:1:2;3,group.1=1:2,weight.2=0";
+        let grouped = whole(groups).unwrap().to_string();
+        assert!(grouped.ends_with("group.1=1:2\nweight.1=1\nweight.2=0\nversion=100000007"), "{grouped}");
+        let more = changed(&grouped, &request("server.3=c:1:2;3", "", None), 1);
+        assert_eq!(more, Err(ErrorCode::BadArguments), "groups are given as a whole only");
+        assert!(changed(&grouped, &request("", "", Some(groups)), 1).is_ok());
+    }
+
+    #[test]
+    fn an_address_has_one_server_unless_it_is_everybodys() {
+        for (joining, is_free) in [
+            ("server.5=e:1:2;e:3", true),
+            ("server.5=b:1:9;10", false),
+            ("server.5=b:9:1;10", false),
+            ("server.5=e:8:9;b:2", false),
+            ("server.5=e:8:9|b:2:7;10", false),
+            ("server.5=e:8:9;10,server.6=e:9:8;11", false),
+            ("server.5=e:8:9;3", true),
+            ("server.5=127.0.0.1:1:2;127.0.0.1:3,server.6=127.0.0.1:1:2;localhost:3", true),
+            ("server.2=b:2:1;7", true),
+        ] {
+            assert_eq!(changed(THREE, &request(joining, "", None), 1).is_ok(), is_free, "{joining}");
+        }
+    }
+
+    #[test]
+    fn who_joins_and_is_there_gets_another_line_and_votes_unless_it_says_otherwise() {
+        let new = changed(THREE, &request("server.4=d:7:8;9,server.2=b:1:2:observer;3", "", None), 2).unwrap();
+        assert_eq!(
+            new.to_string(),
+            "server.1=a:1:2:participant;0.0.0.0:3\nserver.2=b:1:2:observer;0.0.0.0:3\n\
+             server.3=c:1:2:participant;0.0.0.0:3\nserver.4=d:7:8:participant;0.0.0.0:9\nversion=100000007"
+        );
+    }
+
+    #[test]
+    fn the_order_of_the_checks_is_apaches() {
+        let committed = Configuration::parse(THREE).unwrap();
+        let asked = |text: &str, current_config| ReconfigRequest { current_config, ..request(text, "", None) };
+        let ask = |is_changing, request, has_quorum: bool| {
+            let ensemble = Ensemble { committed: &committed, is_changing, voters_min: 2 };
+            change(&ensemble, &request, Zxid(0x1_0000_0001), |_| has_quorum).map(|new| new.version)
+        };
+        assert_eq!(ask(true, asked("bad", 1), false), Err(ErrorCode::ReconfigInProgress));
+        assert_eq!(ask(false, asked("bad", 1), false), Err(ErrorCode::BadVersion));
+        assert_eq!(ask(false, asked("bad", 0x1_0000_0000), false), Err(ErrorCode::BadArguments));
+        assert_eq!(ask(false, asked("", 0x1_0000_0000), false), Err(ErrorCode::NewConfigNoQuorum));
+        assert_eq!(ask(false, asked("", -1), true), Ok(0x1_0000_0001));
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! ZooKeeper: `PrepRequestProcessor.pRequest2Txn`.
 
-use super::io::{DbOp, Generation, ServerMode, Serving};
 use super::settings::{NodeSettings, Settings};
 use super::test_host::{TestHost, create, create_body, create_with};
 use super::{InFlight, PrepareRequest};
 use crate::records::{
     CreateRequest, CreateTtlRequest, ErrorCode, ForwardedBody, Id, MultiOp, MultiRequest, PathOnly, PathVersion,
-    ReconfigRequest, Request, RequestAcl, SessionId, SetAclRequest, SetDataRequest, TTL_MS_MAX, TxnBody, Zxid,
+    ReconfigRequest, Request, RequestAcl, SessionId, SetAclRequest, SetDataRequest, SetDataTxn, TTL_MS_MAX, TxnBody,
+    Zxid,
 };
 use crate::sync::{read, write};
 
@@ -51,7 +51,8 @@ fn prepared(host: &TestHost, request: Request, session_check: Result<(), ErrorCo
     let db = read(&host.db);
     let body = ForwardedBody::Request(request);
     let ephemeral_check = session_check;
-    let request = PrepareRequest { session: SessionId(1), cxid: 1, body: &body, auth, session_check, ephemeral_check };
+    let request =
+        PrepareRequest { session_check, ephemeral_check, ..PrepareRequest::new(SessionId(1), 1, &body, auth) };
     InFlight::new(&db).prepare(&db, &request, Zxid(1000), 1).0
 }
 
@@ -253,45 +254,24 @@ fn a_check_in_a_multi_checks_in_order() {
 }
 
 #[test]
-fn a_reconfig_is_refused_as_it_would_be_anyway() {
-    let asking = |joining: &str, current_config| {
-        let joining = Some(joining.to_owned());
-        Request::Reconfig(ReconfigRequest { joining, leaving: None, new_members: None, current_config })
+fn a_reconfig_is_checked_before_its_acl_is() {
+    let ask = |host: &TestHost, session_check, auth: &[Id], new_config| {
+        let db = read(&host.db);
+        let asked = ReconfigRequest { joining: None, leaving: None, new_members: None, current_config: -1 };
+        let body = ForwardedBody::Request(Request::Reconfig(asked));
+        let request = PrepareRequest::new(SessionId(1), 1, &body, auth);
+        let request = PrepareRequest { session_check, new_config, ..request };
+        InFlight::new(&db).prepare(&db, &request, Zxid(1000), 1).0
     };
-    let reconfig = || asking("server.9=host:1:2;3", -1);
-    let off = world(NodeSettings { reconfig: false, ..NODES });
-    assert_codes(&off, vec![("it is off, before the session", ENDED, reconfig(), -123)]);
-    let host = world(NODES);
-    assert_codes(
-        &host,
-        vec![
-            ("the session comes before the ensemble", ENDED, reconfig(), -112),
-            ("a standalone server has no list", Ok(()), reconfig(), -6),
-        ],
-    );
-    let serving = Serving { generation: Generation(2), mode: ServerMode::Leader, until_micros: 1_000_000 };
-    host.perform([DbOp::Serve(serving)]);
-    assert_codes(
-        &host,
-        vec![
-            ("the list's version comes before the text", Ok(()), asking("some thing", 7), -103),
-            ("the text comes before the ACL", Ok(()), asking("some thing", 0), -8),
-            ("the list is super's", Ok(()), reconfig(), -102),
-        ],
-    );
-    let text = "server.1=a:1:2:participant;3\nserver.2=b:1:2:participant;3\nversion=0".to_owned();
-    host.perform([DbOp::SetConfig { text, version: 0, wall_ms: 1 }]);
-    let leaving = Some("2".to_owned());
-    let alone = ReconfigRequest { joining: None, leaving, new_members: None, current_config: -1 };
-    assert_codes(
-        &host,
-        vec![
-            ("the number of voters comes before the ACL", Ok(()), Request::Reconfig(alone), -8),
-            ("the list is still super's", Ok(()), reconfig(), -102),
-        ],
-    );
-    let as_super = prepared(&host, reconfig(), Ok(()), &[Id::new("super", "")]);
-    assert_eq!(code(&as_super), -6, "and it cannot be changed yet");
+    let (off, host) = (world(NodeSettings { reconfig: false, ..NODES }), world(NODES));
+    let (fine, wrong): (Result<&str, _>, Result<&str, _>) = (Ok("text"), Err(ErrorCode::NewConfigNoQuorum));
+    assert_eq!(code(&ask(&off, ENDED, &[], wrong)), -123, "it is off, before the session");
+    assert_eq!(code(&ask(&host, ENDED, &[], wrong)), -112, "the session comes before the change");
+    assert_eq!(code(&ask(&host, Ok(()), &[], wrong)), -13, "the change comes before the ACL");
+    assert_eq!(code(&ask(&host, Ok(()), &[], fine)), -102, "the list is super's");
+    let TxnBody::Reconfig(txn) = ask(&host, Ok(()), &[Id::new("super", "")], fine) else { panic!("no transaction") };
+    let path = "/zookeeper/config".to_owned();
+    assert_eq!(txn, SetDataTxn { path, data: Some(b"text".to_vec()), version: -1 });
 }
 
 /// Every write, at the limit and a byte beyond it: the limit is of the whole transaction as it is logged.

@@ -111,8 +111,7 @@ impl TestHost {
         let db = read(&self.db);
         let leader = &mut *lock(&self.leader);
         let body = ForwardedBody::Request(body);
-        let request =
-            PrepareRequest { session, cxid, body: &body, auth, session_check: Ok(()), ephemeral_check: Ok(()) };
+        let request = PrepareRequest::new(session, cxid, &body, auth);
         let zxid = Zxid(leader.last_zxid.0 + 1);
         leader.last_zxid = zxid;
         let (body, digest) = leader.in_flight.prepare(&db, &request, zxid, zxid.0 * 1000);

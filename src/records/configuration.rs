@@ -287,6 +287,14 @@ impl Configuration {
         self.servers.get(&server).is_some_and(|server| server.role == PeerType::Participant)
     }
 
+    /// Whether both name the same members with the same addresses, roles, groups and weights, at whatever version.
+    pub fn is_same_as(&self, other: &Configuration) -> bool {
+        let all = self.servers.keys();
+        self.servers == other.servers
+            && self.groups == other.groups
+            && all.into_iter().all(|id| self.weight(*id) == other.weight(*id))
+    }
+
     /// What the vote of `server` weighs within its group.
     pub fn weight(&self, server: ServerId) -> u64 {
         self.weights.get(&server).copied().unwrap_or(1)

@@ -31,7 +31,8 @@ enum Accepted {
 /// The listeners' tasks and the workers.
 #[derive(Default)]
 pub struct Acceptor {
-    accepting: Vec<AbortHandle>,
+    /// The client port, and the secure one: by whether it is for TLS alone.
+    accepting: Vec<(Speaks, AbortHandle)>,
     /// Ends them when dropped.
     workers: Workers,
 }
@@ -46,13 +47,9 @@ struct Workers {
 impl Acceptor {
     /// Starts accepting on the current runtime.
     pub fn start(shared: &Arc<Shared>, listeners: Vec<(std::net::TcpListener, Speaks)>) -> io::Result<Acceptor> {
-        let workers = Workers::start(shared)?;
-        let mut accepting = Vec::new();
+        let mut acceptor = Acceptor { accepting: Vec::new(), workers: Workers::start(shared)? };
         for (listener, speaks) in listeners {
-            listener.set_nonblocking(true)?;
-            let listener = TcpListener::from_std(listener)?;
-            let accept = accept(shared.clone(), listener, speaks, workers.queues.clone());
-            accepting.push(task::spawn("the acceptor", &shared.events, accept));
+            acceptor.accept(shared, listener, speaks)?;
         }
         let sweeping = shared.clone();
         task::spawn("the sweeper", &shared.events, async move {
@@ -66,7 +63,26 @@ impl Acceptor {
                 }
             }
         });
-        Ok(Acceptor { accepting, workers })
+        Ok(acceptor)
+    }
+
+    fn accept(&mut self, shared: &Arc<Shared>, listener: std::net::TcpListener, speaks: Speaks) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let accept = accept(shared.clone(), listener, speaks.clone(), self.workers.queues.clone());
+        self.accepting.push((speaks, task::spawn("the acceptor", &shared.events, accept)));
+        Ok(())
+    }
+
+    /// The client port is another one from now on; the connections of the old one stay.
+    pub fn rebind(&mut self, shared: &Arc<Shared>, listener: std::net::TcpListener) -> io::Result<()> {
+        let old = self.accepting.iter().position(|(speaks, _)| !matches!(speaks, Speaks::Tls(_)));
+        let speaks = old.map_or(Speaks::Plain, |old| {
+            let (speaks, task) = self.accepting.remove(old);
+            task.abort();
+            speaks
+        });
+        self.accept(shared, listener, speaks)
     }
 
     /// Wakes the workers, so that they see that a pause is asked for.
@@ -78,7 +94,7 @@ impl Acceptor {
 
     /// No client is accepted any more.
     pub fn stop(&mut self) {
-        for task in self.accepting.drain(..) {
+        for (_, task) in self.accepting.drain(..) {
             task.abort();
         }
     }

@@ -9,9 +9,10 @@ use super::disk::{DiskQueue, Job};
 use super::election_links::{ElectionEvent, ElectionLinks};
 use super::links::Links;
 use super::log_reading::LogChunks;
+use super::places::{Moved, NewPorts, Places};
 use super::shared::{Event, Shared, count};
 use super::status::{Role, StatusCell};
-use crate::peer::io::{DbOp, DiskOp, Effects, Input, LinkOp, Note, Now};
+use crate::peer::io::{DbOp, DiskOp, Effects, Input, LinkOp, Members, Note, Now};
 use crate::peer::{Outbox, PeerStatus, QuorumPeer};
 use crate::records::PeerState;
 use crate::sync;
@@ -41,6 +42,7 @@ pub struct Core {
     /// `None`: standalone.
     pub election: Option<ElectionLinks>,
     pub acceptor: Acceptor,
+    pub places: Places,
     pub status: Arc<StatusCell>,
     pub turn: Turn,
 }
@@ -172,6 +174,9 @@ impl Core {
         for op in effects.disk.drain(..) {
             self.queue_disk(op);
         }
+        if let Some(members) = effects.members.take() {
+            self.move_to(&members);
+        }
         for op in effects.links.drain(..) {
             self.do_link(op);
         }
@@ -187,6 +192,29 @@ impl Core {
             self.end(CoreEnd::Failed { code: end.code, reason: end.reason });
         }
         self.turn.effects = effects; // Its vectors are used again.
+    }
+
+    /// Goes by another list of members from now on.
+    fn move_to(&mut self, members: &Members) {
+        let Moved { client, quorum, election } = self.places.change(members);
+        if let Some(links) = &self.election {
+            links.set_members(self.places.election_addresses(), election);
+        }
+        if let Some(client) = client
+            && let Err(error) = self.acceptor.rebind(&self.shared, client)
+        {
+            tracing::error!("the new client port cannot be used: {error}");
+        }
+        if let Some(NewPorts { listeners, replace }) = quorum {
+            if replace {
+                self.links.stop_listening();
+            }
+            for listener in listeners {
+                if let Err(error) = self.links.listen(listener) {
+                    tracing::error!("the new quorum port cannot be used: {error}");
+                }
+            }
+        }
     }
 
     fn change_database(&mut self, now: Now, effects: &mut Effects) {
@@ -229,7 +257,7 @@ impl Core {
     fn do_link(&mut self, op: LinkOp) {
         match op {
             LinkOp::Connect { leader } => {
-                let server = self.shared.config.ensemble.servers.get(&leader);
+                let server = self.places.of(leader);
                 let addrs = server.into_iter().flat_map(|server| &server.addrs).map(|addr| addr.quorum.clone());
                 self.links.connect(leader, addrs.collect());
             }

@@ -8,6 +8,7 @@
 //! ZooKeeper: `SyncRequestProcessor`, `PurgeTxnLog`.
 
 use super::disk_faults::HostDisk;
+use super::dynamic::ConfigFiles;
 use super::links::{Chunk, ChunkSource};
 use super::loading::Loading;
 use super::log_reading;
@@ -102,6 +103,7 @@ pub fn start(
     shared: Arc<Shared>,
     queue: DiskQueue,
     storage: Storage<HostDisk>,
+    files: Option<ConfigFiles>,
 ) -> std::io::Result<JoinHandle<Option<(i32, String)>>> {
     std::thread::Builder::new().name("SyncThread".to_owned()).spawn(move || {
         let _entered = shared.enter();
@@ -114,6 +116,7 @@ pub fn start(
             unsynced_in: Generation(0),
             completions: Vec::new(),
             beside: Vec::new(),
+            files,
         };
         let end = catch_unwind(AssertUnwindSafe(|| thread.run()));
         let failure = match end {
@@ -175,6 +178,7 @@ struct DiskThread<'a> {
     completions: Vec<Input>,
     /// Threads that write snapshots, or read the log.
     beside: Vec<JoinHandle<()>>,
+    files: Option<ConfigFiles>,
 }
 
 impl DiskThread<'_> {
@@ -232,6 +236,10 @@ impl DiskThread<'_> {
             Job::Op(DiskOp::SearchLog { generation, link, peer, up_to, size_factor }) => {
                 return self.search_log(generation, link, peer, up_to, size_factor);
             }
+            Job::Op(DiskOp::SaveProposed { configuration }) => {
+                self.keep(|files| files.save_proposed(configuration.as_deref()));
+            }
+            Job::Op(DiskOp::SaveConfiguration { configuration }) => self.keep(|files| files.save(&configuration)),
             Job::Op(DiskOp::TakeSnapshot { .. }) => unreachable!("the core makes a Job::Snapshot of it"),
             Job::Snapshot { generation, zxid, install: true, chunks } => return self.install(generation, zxid, chunks),
             Job::Snapshot { generation, zxid, install: false, chunks } => {
@@ -250,6 +258,14 @@ impl DiskThread<'_> {
             }
         }
         Ok((!self.shared.gate.is_shut()).then_some(()))
+    }
+
+    /// Writes the ensemble's list. A configuration's directory may well be read-only: the log holds it too.
+    fn keep(&self, write: impl FnOnce(&ConfigFiles) -> std::io::Result<()>) {
+        let Some(files) = &self.files else { return };
+        if let Some(Err(error)) = self.shared.pass_disk(|| write(files)) {
+            tracing::error!("the ensemble's list cannot be written to its file: {error}");
+        }
     }
 
     fn complete(&mut self, done: Option<()>, input: Input) {

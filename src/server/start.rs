@@ -7,7 +7,8 @@ use super::connections::Connections;
 use super::core::{Core, CoreEnd, election_input};
 use super::disk::{self, DiskQueue, panic_text, write_first_snapshot};
 use super::disk_faults::HostDisk;
-use super::election_links::{ElectionConfig, ElectionLinks, Members};
+use super::dynamic::{self, ConfigFiles};
+use super::election_links::{ElectionConfig, ElectionLinks};
 use super::gate::Gate;
 use super::injuries::Injuries;
 use super::limits::Limits;
@@ -16,6 +17,7 @@ use super::listen::{Listeners, listen, listen_at};
 use super::loading::Loading;
 use super::log::{self, Owner};
 use super::pause::Pause;
+use super::places::Places;
 use super::secure::Speaks;
 use super::shared::{Clock, Event, Metrics, Shared};
 use super::status::{Role, Signal, StatusCell};
@@ -23,7 +25,7 @@ use super::tls::{self, TlsError, TlsPort};
 use super::{DISK_LIMIT, Server};
 use crate::peer::io::DbOp;
 use crate::peer::{Boot, Database, NodeSettings, PeerConfig, QuorumPeer, RequestLimits, Settings};
-use crate::records::{Configuration, HostPort, ServerAddr, Zxid};
+use crate::records::{Configuration, HostPort, Zxid};
 use crate::storage::{Storage, StorageConfig, StorageError};
 use crate::sync::RwLock;
 use std::collections::BTreeSet;
@@ -82,6 +84,7 @@ pub fn start(
     member: Option<(Arc<Signal>, Injuries)>,
 ) -> Result<Server, StartError> {
     config.validate()?;
+    let files = dynamic_files(&mut config);
     let (signal, injuries) = member.unzip();
     let span = tracing::error_span!("server", myid = config.my_id.map_or(0, |id| id.0));
     let entered = span.clone().entered();
@@ -94,7 +97,8 @@ pub fn start(
     let (storage, db, boot) = load(&config, disk)?;
     let ports = Ports::open(&mut config, listeners, tls)?;
     let (events, queue) = mpsc::unbounded_channel();
-    let peer = QuorumPeer::new(peer_config(&config), boot);
+    let last_seen = files.as_ref().and_then(|files| dynamic::last_seen(files, &config.ensemble, &db));
+    let peer = QuorumPeer::new(peer_config(&config, last_seen), boot);
     let shared = Arc::new(Shared {
         db: RwLock::new(db),
         log_files: storage.log_files(),
@@ -115,7 +119,7 @@ pub fn start(
     });
     let status = Arc::new(StatusCell::new(signal));
     let disk_queue = DiskQueue::new();
-    let disk = disk::start(shared.clone(), disk_queue.clone(), storage).map_err(StartError::Thread)?;
+    let disk = disk::start(shared.clone(), disk_queue.clone(), storage, files).map_err(StartError::Thread)?;
 
     if let Some(injuries) = &shared.injuries {
         let now = shared.peer_status();
@@ -156,7 +160,7 @@ fn say_settings(config: &Config) {
         tracing::warn!("emulate353TTLNodes is not supported: TTL nodes of 3.5.3 are taken for ephemerals, and stay");
     }
     if config.nodes.reconfig {
-        tracing::warn!("reconfigEnabled: a reconfig is still refused, this version cannot change the list of servers");
+        tracing::info!("reconfigEnabled: the list of servers can be changed, by super or whoever may write its znode");
     }
     if let Some(peer_type) = config.peer_type.filter(|peer_type| *peer_type != config.peer_type())
         && config.my_id.is_some()
@@ -260,14 +264,27 @@ fn request_limits(config: &Config) -> RequestLimits {
     }
 }
 
-fn peer_config(config: &Config) -> PeerConfig {
+/// The files that hold the ensemble's list, if it can change; what they say counts.
+fn dynamic_files(config: &mut Config) -> Option<ConfigFiles> {
+    let files = ConfigFiles::of(config)?;
+    if let Some(newest) = files.newest().filter(|newest| newest.version > config.ensemble.version) {
+        config.ensemble = newest;
+    }
+    if let Err(error) = files.back_up(config.names_dynamic_file) {
+        tracing::warn!("the configuration file cannot be backed up before it is rewritten: {error}");
+    }
+    Some(files)
+}
+
+fn peer_config(config: &Config, last_seen: Option<Configuration>) -> PeerConfig {
     PeerConfig {
         my_id: config.my_id,
         ensemble: config.ensemble.clone(),
-        last_seen: None,
+        last_seen,
         reconfig_enabled: config.nodes.reconfig,
         peer_type: config.peer_type(),
         roles: config.quorum.roles,
+        standalone_enabled: config.standalone_enabled,
         tick_ms: config.tick_time_ms,
         init_limit: config.init_limit,
         sync_limit: config.sync_limit,
@@ -329,7 +346,7 @@ impl Ports {
 
 /// Listens at each of this server's addresses. One of several that cannot be had is said and left out: the others may
 /// still reach it at the rest.
-fn open_each<'a, A: Iterator<Item = &'a HostPort>>(
+pub(super) fn open_each<'a, A: Iterator<Item = &'a HostPort>>(
     what: &'static str,
     given: Option<std::net::TcpListener>,
     tries: u32,
@@ -357,12 +374,6 @@ fn open_each<'a, A: Iterator<Item = &'a HostPort>>(
         Some(error) if listeners.is_empty() => Err(error),
         _ => Ok(listeners),
     }
-}
-
-/// Where the members' election ports are.
-fn election_addresses(ensemble: &Configuration) -> Members {
-    let of = |server: &ServerAddr| server.addrs.iter().map(|addr| addr.election.clone()).collect();
-    ensemble.servers.iter().map(|(&id, server)| (id, of(server))).collect()
 }
 
 /// Listens at `addr`, unless `given` does already; `addr` is then what was configured (though the socket may be one of
@@ -493,12 +504,13 @@ fn build(
     let network = shared.injuries.as_ref().map(Injuries::network).unwrap_or_default();
     let txn_bytes_max = shared.config.limits.txn_bytes_max();
     let config = &shared.config;
+    let places = Places::new(config);
     let security = Arc::new(Security::default());
     let reachability_timeout = Duration::from_millis(config.quorum.reachability_timeout_ms.into());
     let init_limit_ms = u64::from(config.tick_time_ms) * u64::from(config.init_limit);
     let setup_timeout = Duration::from_millis(init_limit_ms);
     let access = Access { security: security.clone(), setup_timeout, reachability_timeout };
-    let links = Links::new(shared.events.clone(), shared.gate.clone(), network.clone(), access, txn_bytes_max);
+    let mut links = Links::new(shared.events.clone(), shared.gate.clone(), network.clone(), access, txn_bytes_max);
     for listener in ports.quorum {
         links.listen(listener)?;
     }
@@ -508,7 +520,7 @@ fn build(
             let initial_ms = config.quorum.initial_timeout_ms.map_or(sync_limit_ms, u64::from);
             let settings = ElectionConfig {
                 my_id,
-                members: election_addresses(&config.ensemble),
+                members: places.election_addresses(),
                 multi_address: config.quorum.multi_address,
                 reachability_timeout,
                 connect_timeout: Duration::from_millis(config.quorum.connect_timeout_ms.into()),
@@ -532,7 +544,7 @@ fn build(
         super::task::spawn("the certificates' reloader", &shared.events, tls::reload(tls));
     }
     let (shared, disk, status) = (shared.clone(), disk.clone(), status.clone());
-    Ok(Core { shared, peer, disk, links, election, acceptor, status, turn: Default::default() })
+    Ok(Core { shared, peer, disk, links, election, acceptor, places, status, turn: Default::default() })
 }
 
 #[cfg(test)]

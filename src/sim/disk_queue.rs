@@ -6,7 +6,7 @@
 use super::disk::SimDisk;
 use super::planted::Planted;
 use super::server::{ServerEvent, ServerSetup};
-use super::world::{Ctx, Machine};
+use super::world::{ConfigFiles, Ctx, Machine};
 use crate::peer::io::{DiskOp, Generation, Input, Loaded, LogPlace};
 use crate::peer::{Database, DirectoryLoader};
 use crate::records::{Epoch, ServerId, SnapshotItem, Txn, Zxid};
@@ -14,7 +14,9 @@ use crate::storage::{LogFiles, Recovered, RecoverySink, SnapshotDigest, Snapshot
 use crate::tree::CursorId;
 use crate::zab::LogWalk;
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// The disk of a running server.
 pub struct DiskQueue {
@@ -24,6 +26,7 @@ pub struct DiskQueue {
     running: Option<Running>,
     /// The periodic snapshot under way.
     snapshot: Option<Writing>,
+    files: Rc<RefCell<ConfigFiles>>,
     planted: Option<Planted>,
     sync_micros: u64,
     chunk_bytes: usize,
@@ -84,6 +87,7 @@ impl DiskQueue {
             queue: VecDeque::new(),
             running: None,
             snapshot: None,
+            files: machine.files.clone(),
             planted: setup.planted,
             sync_micros: setup.sync_micros,
             chunk_bytes: setup.chunk_bytes,
@@ -302,6 +306,12 @@ impl DiskQueue {
                 let place = search_log(&self.storage.log_files(), peer, up_to, size_factor)?;
                 ctx.counts.on_log_searched(place);
                 inbox.push_back(Input::LogSearched { generation, link, place });
+            }
+            DiskOp::SaveProposed { configuration } => self.files.borrow_mut().proposed = configuration.map(|of| *of),
+            DiskOp::SaveConfiguration { configuration } => {
+                let mut files = self.files.borrow_mut();
+                files.proposed.take_if(|proposed| proposed.version <= configuration.version);
+                files.committed = Some(*configuration);
             }
             DiskOp::Append { .. } | DiskOp::TakeSnapshot { .. } => unreachable!("these have states of their own"),
         }

@@ -154,6 +154,7 @@ fn draw_setup(rng: &mut Rng, ensemble: Configuration, planted: Option<Planted>) 
         reconfig_enabled: false,
         peer_type: PeerType::Participant,
         roles: RoleRules::default(),
+        standalone_enabled: true,
         tick_ms,
         init_limit: 10,
         sync_limit: 5,

@@ -104,6 +104,10 @@ impl Process {
         let Recovery { queue: disk, mut loaded, recovered } = DiskQueue::open(machine, setup, ctx)?;
         let mut config = setup.peer.clone();
         config.my_id = Some(machine.id);
+        if let Some(committed) = &machine.files.borrow().committed {
+            config.ensemble = committed.clone();
+        }
+        config.last_seen = machine.files.borrow().proposed.clone();
         config.seed ^= (machine.id.0 as u64) << 32 | machine.incarnation;
         let boot = Boot {
             accepted_epoch: recovered.accepted_epoch,
@@ -293,7 +297,7 @@ impl Process {
 
     /// First the database, then disk, links and election; all of it before the next input.
     fn perform(&mut self, out: Effects, ctx: &mut Ctx) {
-        let Effects { db, disk, links, election, notes, end } = out;
+        let Effects { db, disk, links, election, notes, end, members: _ } = out;
         notes.iter().for_each(|note| self.on_note(note, ctx));
         let (mut dirty, mut said) = (Vec::new(), Vec::new());
         for op in db {

@@ -12,7 +12,9 @@ use super::server::{Down, Process, ServerEvent, ServerSetup};
 use super::trace::Trace;
 use crate::peer::SessionRules;
 use crate::peer::io::Now;
-use crate::records::ServerId;
+use crate::records::{Configuration, ServerId};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Something that happens at a time.
 #[derive(Clone, Copy, Debug)]
@@ -126,10 +128,18 @@ impl Ctx {
     }
 }
 
+/// The files with the list of servers: each is replaced as a whole, or not at all.
+#[derive(Default)]
+pub struct ConfigFiles {
+    pub committed: Option<Configuration>,
+    pub proposed: Option<Configuration>,
+}
+
 /// A server's machine: its disk, and the process if one runs.
 pub struct Machine {
     pub id: ServerId,
     pub disk: SimDisk,
+    pub files: Rc<RefCell<ConfigFiles>>,
     pub incarnation: u64,
     pub process: Option<Box<Process>>,
     /// A failure of the disk has been ordered: the server may end by itself.
@@ -142,7 +152,8 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(id: ServerId, disk: SimDisk) -> Machine {
-        Machine { id, disk, incarnation: 0, process: None, faulted: false, wall_offset_ms: 0, paused_until: 0 }
+        let files = Rc::default();
+        Machine { id, disk, files, incarnation: 0, process: None, faulted: false, wall_offset_ms: 0, paused_until: 0 }
     }
 }
 

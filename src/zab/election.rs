@@ -18,6 +18,12 @@ const RESEND_MIN_MICROS: u64 = 200_000;
 /// `fastleader.maxNotificationInterval`, in microseconds.
 const RESEND_MAX_MICROS: u64 = 60_000_000;
 
+/// How long the same words of a server that is no voter are not answered again, in microseconds: less than it waits
+/// before it repeats itself.
+const STRANGER_MICROS: u64 = 100_000;
+/// Of so many of them what they said is remembered; of more every word is answered.
+const STRANGERS_MAX: usize = 64;
+
 /// No ensemble gets here by elections: a round beyond it is not believed. (-1 is what ZooKeeper says after a
 /// reconfiguration.)
 const ROUND_MAX: i64 = i64::MAX / 2;
@@ -95,14 +101,24 @@ pub struct Election {
     settled: Option<SettledVote>,
     /// Voters whose link is known to be down.
     down: BTreeSet<ServerId>,
+    /// Servers that are no voters: what they were answered last.
+    strangers: BTreeMap<ServerId, Said>,
+}
+
+/// An answer to a server that is no voter; until then it is not given again.
+#[derive(Clone, Debug)]
+struct Said {
+    until: u64,
+    notification: Notification,
+    answer: Notification,
 }
 
 type Outbox = Vec<(ServerId, Notification)>;
 
 impl Election {
     pub fn new(my_id: ServerId, peer_type: PeerType, quorums: Quorums, config_text: String) -> Self {
-        let (round, down) = (0, BTreeSet::new());
-        Election { my_id, peer_type, quorums, config_text, round, looking: None, settled: None, down }
+        let (round, down, strangers) = Default::default();
+        Election { my_id, peer_type, quorums, config_text, round, looking: None, settled: None, down, strangers }
     }
 
     /// The configuration has changed, or another one is proposed or given up; `config_text` is the committed one's.
@@ -140,6 +156,22 @@ impl Election {
         });
         self.tell_all(out);
         self.check_quorum(now)
+    }
+
+    /// A reconfiguration, committed at `zxid`, names the next leader: there is no election, and nobody's round.
+    pub fn appoint(&mut self, leader: ServerId, zxid: Zxid) {
+        self.looking = None;
+        let vote = Vote { peer_epoch: -1, zxid, leader };
+        self.settled = Some(SettledVote { vote, round: -1, state: self.state_under(leader) });
+    }
+
+    /// What we become with that leader.
+    fn state_under(&self, leader: ServerId) -> PeerState {
+        match self.peer_type {
+            _ if leader == self.my_id => PeerState::Leading,
+            PeerType::Participant => PeerState::Following,
+            PeerType::Observer => PeerState::Observing,
+        }
     }
 
     /// The election has ended with a role in which this vote is what others should be told.
@@ -196,7 +228,7 @@ impl Election {
     ) -> Option<Decision> {
         self.down.remove(&from);
         if !self.quorums.is_voter(from) {
-            out.push((from, self.my_notification())); // It wants to know; its own vote means nothing.
+            self.answer_stranger(now, from, notification, out);
             return None;
         }
         if self.looking.is_none() {
@@ -219,6 +251,22 @@ impl Election {
             PeerState::Observing => None,
             PeerState::Following | PeerState::Leading => self.on_settled(now, from, ballot),
         }
+    }
+
+    /// It wants to know; its own vote means nothing. If neither of us is a voter of what the other goes by, each answer
+    /// would be answered: what has just been answered is not answered again.
+    fn answer_stranger(&mut self, now: u64, from: ServerId, notification: &Notification, out: &mut Outbox) {
+        let answer = self.my_notification();
+        self.strangers.retain(|_, said| said.until > now);
+        let is_same = |said: &Said| said.notification == *notification && said.answer == answer;
+        if self.strangers.get(&from).is_some_and(is_same) {
+            return;
+        }
+        if self.strangers.len() < STRANGERS_MAX {
+            let (until, notification, answer) = (now + STRANGER_MICROS, notification.clone(), answer.clone());
+            self.strangers.insert(from, Said { until, notification, answer });
+        }
+        out.push((from, answer));
     }
 
     /// A vote of a server that looks as well.
@@ -344,12 +392,7 @@ impl Election {
     }
 
     fn end(&mut self, now: u64, started: u64, vote: Vote) -> Option<Decision> {
-        let state = match self.peer_type {
-            _ if vote.leader == self.my_id => PeerState::Leading,
-            PeerType::Participant => PeerState::Following,
-            PeerType::Observer => PeerState::Observing,
-        };
-        self.settled = Some(SettledVote { vote, round: self.round, state });
+        self.settled = Some(SettledVote { vote, round: self.round, state: self.state_under(vote.leader) });
         Some(Decision { leader: vote.leader, took_micros: now.saturating_sub(started) })
     }
 
@@ -549,5 +592,10 @@ mod tests {
         world.act(1, |election, now, out| election.on_notification(now, ServerId(9), &stranger, out));
         let (from, to, answer) = world.queue.pop_front().unwrap();
         assert_eq!((from, to, answer.leader), (ServerId(1), ServerId(9), ServerId(1)));
+        world.act(1, |election, now, out| election.on_notification(now, ServerId(9), &stranger, out));
+        assert_eq!(world.queue.len(), 0, "two that are strangers to each other would never end");
+        world.now += STRANGER_MICROS;
+        world.act(1, |election, now, out| election.on_notification(now, ServerId(9), &stranger, out));
+        assert_eq!(world.queue.len(), 1);
     }
 }

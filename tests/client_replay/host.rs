@@ -169,7 +169,8 @@ impl Host {
         self.last_zxid = zxid;
         let is_known = self.db.sessions().contains_key(&session);
         let session_check = if is_known { Ok(()) } else { Err(ErrorCode::SessionExpired) };
-        let request = PrepareRequest { session, cxid, body, auth, session_check, ephemeral_check: session_check };
+        let request = PrepareRequest::new(session, cxid, body, auth);
+        let request = PrepareRequest { session_check, ephemeral_check: session_check, ..request };
         let time_ms = self.now_ms as i64;
         let (body, digest) = self.in_flight.prepare(&self.db, &request, zxid, time_ms);
         let txn = Txn { session, cxid, zxid, time_ms, body, digest };

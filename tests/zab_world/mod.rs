@@ -7,6 +7,7 @@ use zabkit::jute::{Reader, Record};
 use zabkit::peer::io::*;
 use zabkit::peer::{
     Boot, CatchUpRules, Database, DirectoryLoader, Outbox, PeerConfig, PeerStatus, QuorumPeer, RoleRules, SessionRules,
+    Settings,
 };
 use zabkit::records::*;
 use zabkit::zab::LogWalk;
@@ -25,6 +26,9 @@ struct Directory {
     log: Vec<Proposal>,
     accepted: Epoch,
     current: Epoch,
+    /// `zoo.cfg.dynamic.<version>` and `zoo.cfg.dynamic.next`.
+    committed: Option<Configuration>,
+    proposed: Option<Configuration>,
 }
 
 struct Client {
@@ -48,6 +52,8 @@ pub struct World {
     quorum_lines: String,
     /// A single server is a member too, and not standalone.
     ensemble_of_one: bool,
+    /// Configurations can be changed, by anybody, down to one voter.
+    reconfig: bool,
     rules: SessionRules,
     roles: RoleRules,
     catch_up: CatchUpRules,
@@ -103,6 +109,11 @@ impl World {
                 .into_iter()
                 .for_each(|id| self.start(id)),
             ["start", id] => self.start(server(id)),
+            ["rule", "reconfig"] => (self.reconfig, self.ensemble_of_one) = (true, true),
+            ["reconfig", name, ref changes @ ..] => self.reconfig(name, changes),
+            ["config"] => self.show_configurations(),
+            // Delivers until a packet of this kind has been sent.
+            ["run", "until", packet] => self.run_until(packet),
             ["crash", id] => self.crash(server(id)),
             ["hold", "disk", id] => {
                 self.held.insert(server(id));
@@ -190,7 +201,7 @@ impl World {
     }
 
     fn start(&mut self, id: ServerId) {
-        let mut loaded = self.load(id);
+        let (mut loaded, first) = (self.load(id), self.configuration(id));
         let directory = self.directories.entry(id).or_default();
         let boot = Boot {
             accepted_epoch: directory.accepted,
@@ -199,12 +210,15 @@ impl World {
             recent: std::mem::take(&mut loaded.recent),
             replayed: 0,
         };
+        let ensemble = directory.committed.clone().unwrap_or(first);
+        let peer_type = ensemble.servers.get(&id).map_or(PeerType::Participant, |me| me.role);
         let config = PeerConfig {
             my_id: (self.ids.len() > 1 || self.ensemble_of_one).then_some(id),
-            ensemble: self.configuration(id),
-            last_seen: None,
-            reconfig_enabled: false,
-            peer_type: self.configuration(id).servers[&id].role,
+            ensemble,
+            last_seen: directory.proposed.clone(),
+            reconfig_enabled: self.reconfig,
+            peer_type,
+            standalone_enabled: !self.reconfig,
             roles: self.roles,
             tick_ms: 100,
             init_limit: 10,
@@ -217,7 +231,13 @@ impl World {
             catch_up: self.catch_up,
             seed: id.0 as u64,
         };
-        let server = Server { peer: QuorumPeer::new(config, boot), db: Database::new(loaded), disk: VecDeque::new() };
+        let mut db = Database::new(loaded);
+        if self.reconfig {
+            let mut settings = Settings::default();
+            (settings.nodes.reconfig, settings.auth.acl.skip) = (true, true);
+            db.set_settings(settings);
+        }
+        let server = Server { peer: QuorumPeer::new(config, boot), db, disk: VecDeque::new() };
         self.servers.insert(id, server);
         let mut out = Effects::default();
         let server = self.servers.get_mut(&id).unwrap();
@@ -276,13 +296,15 @@ impl World {
 
     /// Delivers until nothing is left, at this instant.
     fn deliver(&mut self) {
-        loop {
-            if let Some((to, input)) = self.queue.pop_front() {
-                self.step(to, input);
-            } else if !self.work_disks() {
-                return;
-            }
+        while self.deliver_one() {}
+    }
+
+    fn deliver_one(&mut self) -> bool {
+        match self.queue.pop_front() {
+            Some((to, input)) => self.step(to, input),
+            None => return self.work_disks(),
         }
+        true
     }
 
     /// Lets time pass, with all wake-ups.
@@ -409,14 +431,23 @@ impl World {
         for id in &ready {
             let op = self.servers.get_mut(id).unwrap().disk.pop_front().unwrap();
             let answer = self.disk_op(*id, op);
-            self.queue.push_back((*id, answer));
+            self.queue.extend(answer.map(|answer| (*id, answer)));
         }
         !ready.is_empty()
     }
 
-    fn disk_op(&mut self, id: ServerId, op: DiskOp) -> Input {
+    fn disk_op(&mut self, id: ServerId, op: DiskOp) -> Option<Input> {
         let directory = self.directories.get_mut(&id).unwrap();
-        match op {
+        Some(match op {
+            DiskOp::SaveProposed { configuration } => {
+                directory.proposed = configuration.map(|of| *of);
+                return None;
+            }
+            DiskOp::SaveConfiguration { configuration } => {
+                directory.proposed.take_if(|proposed| proposed.version <= configuration.version);
+                directory.committed = Some(*configuration);
+                return None;
+            }
             DiskOp::Append { generation, proposals } => {
                 directory.log.extend(proposals);
                 Input::Flushed { generation, up_to: directory.log.last().unwrap().zxid() }
@@ -445,7 +476,7 @@ impl World {
                 }
                 Input::SnapshotSaved { generation, zxid, install }
             }
-        }
+        })
     }
 
     // ----- Clients -----
@@ -523,6 +554,51 @@ impl World {
         let acl = Some(vec![RequestAcl::from(&Acl::open())]);
         let body = CreateRequest { path: Some(path.into()), data: Some(b"data".to_vec()), acl, flags };
         self.request(name, &Request::Create(body));
+    }
+
+    /// `+4` joins and votes, `+4:observer` joins and does not, `-1` leaves.
+    fn reconfig(&mut self, name: &str, changes: &[&str]) {
+        let (mut joining, mut leaving) = (Vec::new(), Vec::new());
+        for change in changes {
+            if let Some(id) = change.strip_prefix('-') {
+                leaving.push(id);
+                continue;
+            }
+            let change = change.trim_start_matches('+');
+            let (id, role) = change.split_once(':').unwrap_or((change, "participant"));
+            let n: u16 = id.parse().unwrap();
+            joining.push(format!("server.{id}=127.0.0.1:{}:{}:{role};{}", 20_000 + n, 30_000 + n, 40_000 + n));
+        }
+        let (joining, leaving) = (Some(joining.join(",")), Some(leaving.join(",")));
+        let request = ReconfigRequest { joining, leaving, new_members: None, current_config: -1 };
+        self.request(name, &Request::Reconfig(request));
+    }
+
+    fn show_configurations(&mut self) {
+        let ids = |ids: BTreeSet<ServerId>| ids.iter().map(ServerId::to_string).collect::<Vec<_>>().join(",");
+        for (id, directory) in &self.directories {
+            let Some(committed) = &directory.committed else { continue };
+            self.shown += &format!("{id} version={:x} voters={}", committed.version, ids(committed.voters()));
+            if !committed.observers().is_empty() {
+                self.shown += &format!(" observers={}", ids(committed.observers()));
+            }
+            if let Some(proposed) = &directory.proposed {
+                self.shown += &format!(" next={:x}", proposed.version);
+            }
+            let server = self.servers.get(id);
+            let node = server.and_then(|server| server.db.tree().get("/zookeeper/config")?.data().map(<[u8]>::to_vec));
+            if node.is_some_and(|data| data != committed.to_string().as_bytes()) {
+                self.shown += " (its znode says another)";
+            }
+            self.shown += "\n";
+        }
+    }
+
+    fn run_until(&mut self, packet: &str) {
+        self.packets.clear();
+        while !self.packets.iter().any(|sent| sent.contains(packet)) {
+            assert!(self.deliver_one(), "no {packet} is sent");
+        }
     }
 
     fn request(&mut self, name: &str, request: &Request) {

@@ -55,7 +55,9 @@ impl Leader {
         if session_check.is_ok() && matches!(body, ForwardedBody::Request(Request::CloseSession)) {
             self.sessions.close(session);
         }
-        let request = PrepareRequest { session, cxid, body, auth, session_check, ephemeral_check };
+        let new_config = self.plan(core, body).map(|new| new.to_string());
+        let new_config = new_config.as_deref().map_err(|error| *error);
+        let request = PrepareRequest { session, cxid, body, auth, session_check, ephemeral_check, new_config };
         self.propose(core, now, &request, db, out)
     }
 
@@ -98,6 +100,7 @@ impl Leader {
         }
         let &PrepareRequest { session, cxid, .. } = request;
         let proposal = Proposal::new(Txn { session, cxid, zxid, time_ms: now.wall_ms, body, digest });
+        self.begin_change(core, &proposal, out);
         self.broadcast.propose(proposal.clone());
         self.unflushed.get_or_insert((zxid, now.micros));
         for (link, learner) in &mut self.learners {
@@ -118,8 +121,7 @@ impl Leader {
         out: &mut Effects,
     ) {
         let body = ForwardedBody::Request(Request::CloseSession);
-        let (session_check, ephemeral_check) = (Ok(()), Ok(()));
-        let request = PrepareRequest { session, cxid: 0, body: &body, auth: &[], session_check, ephemeral_check };
+        let request = PrepareRequest::new(session, 0, &body, &[]);
         // Without zxids left the role ends at the next request of a client; the session's end can wait.
         let _ = self.propose(core, now, &request, db, out);
     }
@@ -142,8 +144,12 @@ impl Leader {
             }
             assert_eq!(core.uncommitted.front().map(Proposal::zxid), Some(zxid), "a commit skipped a logged proposal");
             core.commit_first(out);
+            let designated = self.activate(core, &proposal, out);
             for (link, learner) in &mut self.learners {
-                Self::tell_committed(*link, learner, &proposal, out);
+                Self::tell_committed(*link, learner, &proposal, designated, out);
+            }
+            if designated.is_some() {
+                self.go_on(core, now, out);
             }
         }
         self.answer_syncs(core, now, out);

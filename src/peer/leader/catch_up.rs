@@ -53,6 +53,9 @@ impl Leader {
     /// Sends a learner what it lacks, then NEWLEADER; from there on it gets every proposal.
     pub(super) fn synchronize(&mut self, core: &Core, now: Now, link: LinkId, out: &mut Effects) {
         let last = self.last(core);
+        if self.awaits_decision(core) {
+            return;
+        }
         let Some(learner) = self.learners.get_mut(&link) else { return };
         let (rules, peer) = (core.config.catch_up, learner.last_logged);
         let plan = if rules.snapshots_only { SyncPlan::Snap } else { core.recent.plan_sync(peer, last) };
@@ -121,6 +124,12 @@ impl Leader {
 
     fn send_history(&mut self, core: &Core, now: Now, link: LinkId, history: History, out: &mut Effects) {
         let is_snapshot = matches!(history, History::Snapshot);
+        if self.awaits_decision(core)
+            && let Some(learner) = self.learners.get_mut(&link)
+        {
+            learner.progress = Progress::EpochAcked;
+            return;
+        }
         if let Some(limit) = self.throttle(core, link, is_snapshot) {
             let reason = format!("{limit} learners are being synchronised in the same way already");
             return self.drop_learner(link, &reason, out);

@@ -13,7 +13,9 @@ const EPOCHS_AHEAD_MAX: i64 = 1_000_000;
 
 /// Why a server that asks to follow cannot be let in.
 fn refusal(core: &Core, accepted_epoch: Epoch, info: &LearnerInfo) -> Option<String> {
-    if info.config_version > core.committed.version {
+    // What we have seen proposed is what we complete if we come to lead: who has it activated is not ahead of us.
+    let newest = core.last_seen.as_ref().map_or(0, |proposed| proposed.version).max(core.committed.version);
+    if info.config_version > newest {
         return Some(format!("its configuration {:#x} is newer than ours", info.config_version));
     }
     if !(0..EPOCH_MAX).contains(&accepted_epoch.0) {

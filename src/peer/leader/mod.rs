@@ -11,6 +11,7 @@ mod discovery;
 mod observers;
 mod quota_log;
 mod reaper;
+mod reconfig;
 mod sync;
 mod synchronization;
 
@@ -26,6 +27,7 @@ use crate::records::{Epoch, QuorumPacket, ServerId, Zxid};
 use crate::zab::Broadcast;
 use quota_log::QuotaLog;
 use reaper::Reaper;
+use reconfig::Committed;
 use std::collections::{BTreeMap, VecDeque};
 use sync::{Arrived, Syncs};
 
@@ -104,7 +106,7 @@ struct Learner {
     /// It is sent the whole tree.
     gets_snapshot: bool,
     /// Commits kept back until UPTODATE: between NEWLEADER and UPTODATE they kill a learner of 3.8 (ZOOKEEPER-4394).
-    held: Vec<Zxid>,
+    held: Vec<Committed>,
 }
 
 /// The leader role.
@@ -129,6 +131,8 @@ pub struct Leader {
     /// Pings come twice a tick; whether a quorum is still with us is asked once.
     ping_count: u64,
     lease_until: u64,
+    /// Who leads from now on: this server commits nothing more, and goes when its learners have gone.
+    successor: Option<ServerId>,
 }
 
 impl Leader {
@@ -151,6 +155,7 @@ impl Leader {
             last_step: now.micros,
             ping_count: 0,
             lease_until: 0,
+            successor: None,
         };
         for link in early {
             leader.on_learner_up(now, link);
@@ -231,8 +236,7 @@ impl Leader {
                     self.unflushed = is_behind.then(|| (up_to.successor(), now.micros));
                 }
                 self.send_found(core, now, out);
-                let committed = self.broadcast.on_ack(core.my_id(), up_to);
-                self.commit(core, now, committed, out);
+                self.count_ack(core, now, core.my_id(), up_to, out);
                 Ok(())
             }
             Input::LearnerLinkUp { link } => {
@@ -361,6 +365,11 @@ impl Leader {
                 self.check_quorum(core, now)?;
             }
         }
+        if let Some(next) = self.successor
+            && self.lease_until <= now.micros
+        {
+            return Err(Leave { next: Some(next), ..Leave::because("changes proposed in reconfig") });
+        }
         if self.is_established() {
             self.expire_sessions(core, now, db, out);
             self.reap(core, now, db, out)?;
@@ -414,6 +423,9 @@ impl Leader {
         if core.quorums.is_reached(synced.iter().copied()) {
             return Ok(());
         }
+        if let Some(next) = self.successor {
+            return Err(Leave { next: Some(next), ..Leave::because("changes proposed in reconfig") });
+        }
         let ids = synced.iter().map(ServerId::to_string).collect::<Vec<_>>().join(", ");
         Err(Leave::because(format!("Not sufficient followers synced, only synced with sids: [ {ids} ]")))
     }
@@ -453,7 +465,7 @@ impl Leader {
     /// We may answer reads for syncLimit after a quorum was last with us: none of it leaves us earlier without closing
     /// its link.
     fn extend_lease(&mut self, core: &Core, now: Now, out: &mut Effects) {
-        if !self.is_established() {
+        if !self.is_established() || self.successor.is_some() {
             return;
         }
         let me = core.my_id();

@@ -8,8 +8,9 @@
 use super::super::LearnerCounts;
 use super::super::core::Core;
 use super::super::io::{Effects, LinkId, Proposal};
+use super::reconfig::Committed;
 use super::{Leader, Learner, Progress};
-use crate::records::{QuorumPacket, ServerId};
+use crate::records::ServerId;
 
 impl Leader {
     /// How many learners there are of each kind.
@@ -37,16 +38,23 @@ impl Leader {
     }
 
     /// Tells a learner of a commit.
-    pub(super) fn tell_committed(link: LinkId, learner: &mut Learner, proposal: &Proposal, out: &mut Effects) {
+    pub(super) fn tell_committed(
+        link: LinkId,
+        learner: &mut Learner,
+        proposal: &Proposal,
+        designated: Option<ServerId>,
+        out: &mut Effects,
+    ) {
         let zxid = proposal.zxid();
+        let committed = Committed { zxid, designated };
         match learner.progress {
             // PROPOSAL and COMMIT in one: it may come at any time behind the history.
             Progress::Synchronizing | Progress::Synced | Progress::UpToDate if learner.is_observer => {
                 learner.last_sent = zxid;
-                out.send(link, QuorumPacket::Inform { zxid, txn: proposal.bytes.clone() });
+                out.send(link, committed.inform(proposal.bytes.clone()));
             }
-            Progress::UpToDate => out.send(link, QuorumPacket::Commit { zxid }),
-            Progress::Synchronizing | Progress::Synced => learner.held.push(zxid),
+            Progress::UpToDate => out.send(link, committed.packet()),
+            Progress::Synchronizing | Progress::Synced => learner.held.push(committed),
             _ => {}
         }
     }

@@ -117,14 +117,7 @@ impl Leader {
                 continue;
             }
             let body = ForwardedBody::Request(Request::DeleteContainer(PathOnly { path: Some(path) }));
-            let request = PrepareRequest {
-                session: SessionId(0),
-                cxid: 0,
-                body: &body,
-                auth: &[],
-                session_check: Ok(()),
-                ephemeral_check: Ok(()),
-            };
+            let request = PrepareRequest::new(SessionId(0), 0, &body, &[]);
             self.propose(core, now, &request, db, out)?;
         }
         Ok(())

@@ -22,6 +22,7 @@ impl Leader {
             return;
         }
         self.phase = Phase::Synchronizing;
+        self.number_first_configuration(core, out);
         self.broadcast = Broadcast::new(core.quorums.clone(), Zxid::new(epoch, 0));
         let ready = self.learners.iter().filter(|(_, learner)| learner.progress == Progress::EpochAcked);
         let ready: Vec<LinkId> = ready.map(|(link, _)| *link).collect();
@@ -69,8 +70,8 @@ impl Leader {
     pub(super) fn count_acks(&mut self, core: &mut Core, now: Now, link: LinkId, out: &mut Effects) {
         let Some(learner) = self.learners.get(&link) else { return };
         if let Some(server) = learner.server.filter(|_| learner.progress >= Progress::Synced && !learner.is_observer) {
-            let committed = self.broadcast.on_ack(server, learner.acked);
-            self.commit(core, now, committed, out);
+            let acked = learner.acked;
+            self.count_ack(core, now, server, acked, out);
         }
     }
 
@@ -103,8 +104,8 @@ impl Leader {
     pub(super) fn send_up_to_date(link: LinkId, learner: &mut Learner, out: &mut Effects) {
         learner.progress = Progress::UpToDate;
         out.send(link, QuorumPacket::UpToDate);
-        for zxid in learner.held.drain(..) {
-            out.send(link, QuorumPacket::Commit { zxid });
+        for committed in learner.held.drain(..) {
+            out.send(link, committed.packet());
         }
     }
 
@@ -122,6 +123,7 @@ impl Leader {
         if mode == ServerMode::Leader {
             core.last_committed = Zxid::new(self.epoch, 0);
             out.db.push(DbOp::SetLastProcessed(core.last_committed));
+            self.complete_change(core, out);
             core.set_config(now, out);
             core.settle_as_leader(self.epoch);
             let mut supporters: Vec<_> = self.with_me(core, |learner| learner.progress >= Progress::Synced).collect();

@@ -9,14 +9,16 @@
 //! ZooKeeper: `Learner.syncWithLeader`, `Follower.followLeader`, `Observer.observeLeader`.
 
 mod clients;
+mod reconfig;
 mod synchronization;
 
 use super::Database;
 use super::core::{Core, Leave};
 use super::io::{ConnId, DbOp, DiskOp, Effects, Input, LinkId, LinkOp, Loaded, Note, Now, Proposal};
 use super::loader::SnapshotLoader;
-use crate::records::{Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, Zxid};
+use crate::records::{Configuration, Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, Zxid};
 use clients::SyncWaiter;
+use reconfig::Commit;
 use std::collections::VecDeque;
 
 /// First pause before another attempt to connect to the leader, in microseconds; it doubles up to [`RETRY_MAX_MICROS`].
@@ -71,7 +73,9 @@ pub struct Learner {
     /// Proposals of the history, not handed to the log yet.
     not_logged: VecDeque<Proposal>,
     /// Commits that came before UPTODATE, in order.
-    committed: VecDeque<Zxid>,
+    committed: VecDeque<Commit>,
+    /// The configuration that came with NEWLEADER: UPTODATE says that it holds.
+    offered: Option<Configuration>,
     last_received: Zxid,
     /// Everything up to here is on our disk.
     flushed: Zxid,
@@ -99,6 +103,7 @@ impl Learner {
             staged: None,
             not_logged: VecDeque::new(),
             committed: VecDeque::new(),
+            offered: None,
             last_received: core.last_logged,
             flushed: core.last_logged,
             to_ack: VecDeque::new(),
@@ -282,11 +287,18 @@ impl Learner {
                 self.on_sync_start("SNAP", zxid, Phase::ReceivingSnapshot { zxid, loader }, out)
             }
             QuorumPacket::Proposal { zxid, txn } => self.on_proposal(core, zxid, txn, out),
-            QuorumPacket::Commit { zxid } => self.on_commit(core, zxid, out),
-            QuorumPacket::Inform { zxid, txn } | QuorumPacket::InformAndActivate { zxid, txn, .. } => {
-                self.on_inform(core, zxid, txn, out)
+            QuorumPacket::Commit { zxid } => self.on_commit(core, Commit { zxid, designated: None }, out),
+            QuorumPacket::CommitAndActivate { zxid, designated_leader } => {
+                self.on_commit(core, Commit { zxid, designated: Some(designated_leader) }, out)
             }
-            QuorumPacket::NewLeader { zxid, .. } => self.on_new_leader(core, now, zxid, out),
+            QuorumPacket::Inform { zxid, txn } => self.on_inform(core, Commit { zxid, designated: None }, txn, out),
+            QuorumPacket::InformAndActivate { zxid, designated_leader, txn } => {
+                self.on_inform(core, Commit { zxid, designated: Some(designated_leader) }, txn, out)
+            }
+            QuorumPacket::NewLeader { zxid, config } => {
+                self.on_offered(core, config.as_deref(), out);
+                self.on_new_leader(core, now, zxid, out)
+            }
             QuorumPacket::UpToDate => self.on_up_to_date(core, now, out),
             QuorumPacket::Ping { zxid, .. } => {
                 // Unanswered before UPTODATE, as ZooKeeper's learner leaves it.

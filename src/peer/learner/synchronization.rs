@@ -7,6 +7,7 @@
 use super::super::Database;
 use super::super::core::{Core, Leave};
 use super::super::io::{DbOp, DiskOp, Effects, End, Loaded, Note, Now, Proposal, ServerMode, Serving};
+use super::reconfig::Commit;
 use super::{Learner, Phase};
 use crate::jute::Record;
 use crate::records::{Epoch, QuorumPacket, SnapshotItem, Txn, Zxid};
@@ -109,6 +110,7 @@ impl Learner {
         }
         self.last_received = zxid;
         let proposal = Proposal { txn: Arc::new(txn), bytes };
+        self.on_proposed(core, &proposal, out)?;
         if collecting {
             self.not_logged.push_back(proposal);
         } else {
@@ -121,15 +123,15 @@ impl Learner {
     pub(super) fn on_inform(
         &mut self,
         core: &mut Core,
-        zxid: Zxid,
+        commit: Commit,
         bytes: Bytes,
         out: &mut Effects,
     ) -> Result<(), Leave> {
         if !self.is_observer {
             return Err(self.unexpected("INFORM"));
         }
-        self.on_proposal(core, zxid, bytes, out)?;
-        self.on_commit(core, zxid, out)
+        self.on_proposal(core, commit.zxid, bytes, out)?;
+        self.on_commit(core, commit, out)
     }
 
     pub(super) fn log(&mut self, core: &mut Core, proposal: Proposal, out: &mut Effects) {
@@ -144,22 +146,24 @@ impl Learner {
         matches!(self.phase, Phase::PersistingHistory | Phase::SavingEpoch | Phase::AwaitingUpToDate | Phase::Broadcast)
     }
 
-    pub(super) fn on_commit(&mut self, core: &mut Core, zxid: Zxid, out: &mut Effects) -> Result<(), Leave> {
+    pub(super) fn on_commit(&mut self, core: &mut Core, commit: Commit, out: &mut Effects) -> Result<(), Leave> {
         if matches!(self.phase, Phase::Broadcast) {
-            return Self::apply_commit(core, zxid, out);
+            return self.apply_commit(core, commit, out);
         }
         if !matches!(self.phase, Phase::CollectingHistory) && !self.is_history_requested() {
             return Err(self.unexpected("COMMIT"));
         }
-        self.committed.push_back(zxid);
+        self.committed.push_back(commit);
         Ok(())
     }
 
-    pub(super) fn apply_commit(core: &mut Core, zxid: Zxid, out: &mut Effects) -> Result<(), Leave> {
+    pub(super) fn apply_commit(&mut self, core: &mut Core, commit: Commit, out: &mut Effects) -> Result<(), Leave> {
+        let Commit { zxid, designated } = commit;
         match core.uncommitted.front() {
             Some(first) if first.zxid() == zxid => {
+                let proposal = first.clone();
                 core.commit_first(out);
-                Ok(())
+                self.on_committed(core, &proposal, designated, out)
             }
             Some(first) if zxid > core.last_committed => {
                 let reason = format!("COMMIT of {zxid}, but the oldest proposal here is {}", first.zxid());
@@ -228,9 +232,10 @@ impl Learner {
             return Err(self.unexpected("UPTODATE"));
         }
         self.send_new_leader_ack(out);
-        for zxid in std::mem::take(&mut self.committed) {
-            Self::apply_commit(core, zxid, out)?;
+        for commit in std::mem::take(&mut self.committed) {
+            self.apply_commit(core, commit, out)?;
         }
+        self.on_confirmed(core, now, out)?;
         self.phase = Phase::Broadcast;
         // The NEWLEADER ACK covered what was committed by then.
         self.to_ack.retain(|zxid| *zxid > core.last_committed);

@@ -63,6 +63,10 @@ impl Default for Whitelist {
 /// One server's configuration, from a zoo.cfg or from keywords. Apache's key names and defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The `zoo.cfg` that it was read from.
+    pub file: Option<PathBuf>,
+    /// That file names another one with the ensemble's list (`dynamicConfigFile`).
+    pub names_dynamic_file: bool,
     /// `None`: standalone.
     pub my_id: Option<ServerId>,
     /// Snapshots, epochs and `myid`.
@@ -94,6 +98,8 @@ pub struct Config {
     pub ensemble: Configuration,
     /// `peerType`. This server's own line counts; one that says something else is warned about.
     pub peer_type: Option<PeerType>,
+    /// `standaloneEnabled`: one server on its own is none of an ensemble, and a reconfiguration leaves at least two voters.
+    pub standalone_enabled: bool,
     pub four_letter_words: Whitelist,
     pub auth: AuthConfig,
     pub limits: LimitsConfig,
@@ -110,6 +116,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            file: None,
+            names_dynamic_file: false,
             my_id: None,
             data_dir: PathBuf::new(),
             data_log_dir: PathBuf::new(),
@@ -126,6 +134,7 @@ impl Default for Config {
             fsync_warning_ms: 1000,
             ensemble: Configuration::default(),
             peer_type: None,
+            standalone_enabled: true,
             four_letter_words: Whitelist::default(),
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),

@@ -36,7 +36,7 @@ pub(super) struct Reading {
     config: Config,
     client_port: Option<u16>,
     client_address: Option<String>,
-    standalone_disabled: bool,
+
     dynamic_file: Option<PathBuf>,
     whitelist: Option<String>,
     purge_off: bool,
@@ -59,7 +59,9 @@ impl Reading {
         for (key, property) in &last {
             self.take(key, property)?;
         }
+        self.config.file = self.file.clone();
         if let Some(path) = self.dynamic_file.take() {
+            self.config.names_dynamic_file = true;
             self.read_dynamic(&path)?;
         }
         self.finish()
@@ -105,7 +107,7 @@ impl Reading {
             "datadir.autocreate" => config.auto_create = value.boolean()?,
             "fsync.warningthresholdms" => config.fsync_warning_ms = value.number()?,
             "4lw.commands.whitelist" => self.whitelist = Some(text.to_owned()),
-            "standaloneEnabled" => self.standalone_disabled = !value.boolean()?,
+            "standaloneEnabled" => config.standalone_enabled = value.boolean()?,
             "dynamicConfigFile" => self.dynamic_file = Some(PathBuf::from(text)),
             "workers" => config.workers = value.number()?.min(64),
             "peerType" => {
@@ -165,11 +167,11 @@ impl Reading {
             return self.refuse(error.to_string());
         }
         match self.config.ensemble.voters().len() {
-            1 if !self.standalone_disabled && self.config.ensemble.servers.len() > 1 => {
+            1 if self.config.standalone_enabled && self.config.ensemble.servers.len() > 1 => {
                 return self.refuse("observers with one participant: set standaloneEnabled=false, or add voters");
             }
             // One server on its own: its line is ignored, as Apache does.
-            1 if !self.standalone_disabled => {
+            1 if self.config.standalone_enabled => {
                 self.client_from_line(0)?;
                 self.config.ensemble = Configuration::default();
             }

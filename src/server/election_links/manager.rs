@@ -2,7 +2,7 @@
 
 use super::link::{Link, Slot, receive, transmit};
 use super::strangers::{Anonymous, Nameless, to_forget};
-use super::{ElectionConfig, ElectionEvent, Events, Internal};
+use super::{ElectionConfig, ElectionEvent, Events, Internal, Members, NewPorts};
 use crate::jute::Reader;
 use crate::records::{HostPort, Initial, InitialAddresses, Notification, ServerId};
 use crate::server::channel::Channel;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// First pause after a failed connect; doubled up to [`RETRY_MAX`].
@@ -50,6 +51,8 @@ pub struct Manager {
     links_made: u64,
     nameless: Nameless,
     anonymous: Anonymous,
+    /// The tasks that accept connections.
+    listening: Vec<AbortHandle>,
 }
 
 impl Manager {
@@ -60,23 +63,13 @@ impl Manager {
         events: Events,
         inbox: mpsc::UnboundedSender<Internal>,
     ) -> Manager {
-        let (peers, nameless, anonymous) = Default::default();
-        Manager { config, network, panics, events, inbox, peers, looking: true, links_made: 0, nameless, anonymous }
+        let (peers, nameless, anonymous, listening) = Default::default();
+        let (looking, links_made) = (true, 0);
+        Manager { config, network, panics, events, inbox, peers, looking, links_made, nameless, anonymous, listening }
     }
 
     pub async fn run(mut self, listeners: Vec<TcpListener>, mut internal: mpsc::UnboundedReceiver<Internal>) {
-        for listener in listeners {
-            let inbox = self.inbox.clone();
-            task::spawn("the election port", &self.panics, async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, _)) => _ = inbox.send(Internal::Accepting { stream }),
-                        // Out of file descriptors, or the other side has gone: neither ends the listener.
-                        Err(_) => tokio::time::sleep(RETRY_MIN).await,
-                    }
-                }
-            });
-        }
+        listeners.into_iter().for_each(|listener| self.listen(listener));
         loop {
             let retry = self.peers.values().filter_map(|peer| peer.retry_at).min();
             tokio::select! {
@@ -94,11 +87,45 @@ impl Manager {
         match message {
             Internal::Send { to, notification } => self.on_send(to, &notification),
             Internal::Looking(looking) => self.on_looking(looking),
-            Internal::Members(members) => self.config.members = members,
+            Internal::Members { members, ports } => self.on_members(members, ports),
             Internal::Accepting { stream } => self.on_accept(stream),
             Internal::Accepted { initial, channel } => self.on_initial(&initial, *channel),
             Internal::Dialed { server, result } => self.on_dialed(server, result),
             Internal::Closed { server, link, reason } => self.on_closed(server, link, &reason),
+        }
+    }
+
+    fn listen(&mut self, listener: TcpListener) {
+        let inbox = self.inbox.clone();
+        let listening = task::spawn("the election port", &self.panics, async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => _ = inbox.send(Internal::Accepting { stream }),
+                    // Out of file descriptors, or the other side has gone: neither ends the listener.
+                    Err(_) => tokio::time::sleep(RETRY_MIN).await,
+                }
+            }
+        });
+        self.listening.push(listening);
+    }
+
+    /// What a server has said about its addresses counts until the configuration says others.
+    fn on_members(&mut self, members: Members, ports: Option<NewPorts>) {
+        for (server, peer) in &mut self.peers {
+            if members.get(server).is_some_and(|addrs| self.config.members.get(server) != Some(addrs)) {
+                peer.told.clear();
+            }
+        }
+        self.config.members = members;
+        let Some(NewPorts { listeners, replace }) = ports else { return };
+        if replace {
+            self.listening.drain(..).for_each(|task| task.abort());
+        }
+        for listener in listeners {
+            match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
+                Ok(listener) => self.listen(listener),
+                Err(error) => tracing::error!("the new election port cannot be used: {error}"),
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod tests;
 
 use super::channel::{Channel, Security};
 use super::net_faults::Network;
+use super::places::NewPorts;
 use super::shared::Event;
 use super::task;
 use crate::records::{HostPort, Initial, Notification, ServerId};
@@ -92,38 +93,22 @@ impl ElectionLinks {
         let _ = self.inbox.send(Internal::Looking(looking));
     }
 
-    #[allow(dead_code, reason = "until the members can change")]
-    /// From now on these are the members: new ones are known by their addresses, former ones are strangers.
-    pub fn set_members(&self, members: Members) {
-        let _ = self.inbox.send(Internal::Members(members));
+    /// From now on these are the members: new ones are known by their addresses, former ones are strangers. With
+    /// `ports` this server's own are others.
+    pub fn set_members(&self, members: Members, ports: Option<NewPorts>) {
+        let _ = self.inbox.send(Internal::Members { members, ports });
     }
 }
 
 /// What the manager's task is told: by the core, and by the tasks of its connections.
 enum Internal {
-    Send {
-        to: ServerId,
-        notification: Notification,
-    },
+    Send { to: ServerId, notification: Notification },
     Looking(bool),
-    #[allow(dead_code, reason = "until the members can change")]
-    Members(Members),
-    Accepting {
-        stream: TcpStream,
-    },
-    Accepted {
-        initial: Initial,
-        channel: Box<Channel>,
-    },
-    Dialed {
-        server: ServerId,
-        result: io::Result<Box<Channel>>,
-    },
-    Closed {
-        server: ServerId,
-        link: u64,
-        reason: String,
-    },
+    Members { members: Members, ports: Option<NewPorts> },
+    Accepting { stream: TcpStream },
+    Accepted { initial: Initial, channel: Box<Channel> },
+    Dialed { server: ServerId, result: io::Result<Box<Channel>> },
+    Closed { server: ServerId, link: u64, reason: String },
 }
 
 type Events = Arc<dyn Fn(ElectionEvent) + Send + Sync>;

@@ -297,7 +297,7 @@ async fn members_may_change_and_a_new_one_is_reached_where_it_is() {
     let first = start(1, first, &old);
     let mut second = start(2, second, &servers);
     first.links.send(ServerId(2), vote(1));
-    first.links.set_members(servers);
+    first.links.set_members(servers, None);
     first.links.send(ServerId(2), vote(3));
     assert_eq!(second.message().await, (1, 3));
 }

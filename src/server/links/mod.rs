@@ -93,6 +93,8 @@ pub struct Links {
     known: Vec<Arc<Link>>,
     /// Links with something new to write.
     dirty: Vec<Arc<Link>>,
+    /// The tasks that accept learners.
+    listening: Vec<AbortHandle>,
 }
 
 struct Shared {
@@ -188,16 +190,16 @@ impl Links {
     ) -> Links {
         let (links, last_id) = Default::default();
         let shared = Shared { links, last_id, events, gate, network, access, limits };
-        Links { shared: Arc::new(shared), known: Vec::new(), dirty: Vec::new() }
+        Links { shared: Arc::new(shared), known: Vec::new(), dirty: Vec::new(), listening: Vec::new() }
     }
 
     /// Accepts learners from now on, in every role: the core keeps those that come a little before it leads, and
     /// closes others.
-    pub fn listen(&self, listener: std::net::TcpListener) -> io::Result<()> {
+    pub fn listen(&mut self, listener: std::net::TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let shared = self.shared.clone();
-        task::spawn("the quorum port", &self.shared.events, async move {
+        let listening = task::spawn("the quorum port", &self.shared.events, async move {
             let mut nameless: VecDeque<AbortHandle> = VecDeque::new();
             loop {
                 match listener.accept().await {
@@ -220,7 +222,13 @@ impl Links {
                 }
             }
         });
+        self.listening.push(listening);
         Ok(())
+    }
+
+    /// Closes the ports that it listens at; links stay.
+    pub fn stop_listening(&mut self) {
+        self.listening.drain(..).for_each(|task| task.abort());
     }
 
     /// Connects to the leader's quorum port, at one of its addresses.

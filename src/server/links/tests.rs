@@ -147,7 +147,7 @@ async fn pair() -> (Links, LinkId, std::net::TcpStream, Events) {
 async fn pair_with_limit(bytes_max: usize) -> (Links, LinkId, std::net::TcpStream, Events) {
     let (sender, mut events) = mpsc::unbounded_channel();
     let limits = Limits { bytes_max, txn_bytes_max: TXN_BYTES_MAX };
-    let links = Links::with_limits(sender, Arc::default(), Network::default(), Access::default(), limits);
+    let mut links = Links::with_limits(sender, Arc::default(), Network::default(), Access::default(), limits);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     links.listen(listener).unwrap();

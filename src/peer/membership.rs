@@ -1,0 +1,152 @@
+//! Which configuration a server goes by, in every role: one is committed, and a newer one may be proposed.
+//!
+//! Once a reconfiguration is in a server's log, that server counts by both configurations, in elections too, until it
+//! knows which of them holds; so the log's record and the proposed configuration are kept in one turn of the disk.
+//! It holds when its commit comes, when a leader that was elected by both says so with UPTODATE, or when a server that
+//! knows it to be committed tells of it in a notification. It is given up when a leader says in NEWLEADER that it knows
+//! of none: then the reconfiguration is not part of the history.
+//!
+//! All of this only with `reconfigEnabled`: without it what the servers' files say holds for ever.
+//!
+//! ZooKeeper: `QuorumPeer.setQuorumVerifier`, `setLastSeenQuorumVerifier`, `processReconfig`.
+
+use super::core::{Core, Leave};
+use super::io::{DiskOp, Effects, Members, Note, Now, Proposal};
+use crate::records::{Configuration, Notification, NotificationForm, PeerType, ServerId, TxnBody};
+
+/// What a new configuration means for the role of the server that activates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consequence {
+    /// The role goes on.
+    None,
+    /// It ends; this server leads, or is to be followed, without an election.
+    Follow(ServerId),
+    /// It ends, and who leads must be found out.
+    Elect,
+}
+
+impl Consequence {
+    /// Ends the role, if it must end.
+    pub(super) fn into_result(self) -> Result<(), Leave> {
+        let reason = "changes proposed in reconfig";
+        match self {
+            Consequence::None => Ok(()),
+            Consequence::Follow(leader) => Err(Leave { next: Some(leader), ..Leave::because(reason) }),
+            Consequence::Elect => Err(Leave::because(reason)),
+        }
+    }
+}
+
+impl Core {
+    /// The configuration that `proposal` makes, if it is a reconfiguration that counts here.
+    pub(super) fn reconfiguration(&self, proposal: &Proposal) -> Option<Result<Configuration, Leave>> {
+        let TxnBody::Reconfig(txn) = &proposal.txn.body else { return None };
+        if !self.config.reconfig_enabled {
+            return None;
+        }
+        let text = String::from_utf8_lossy(txn.data.as_deref().unwrap_or_default());
+        let malformed =
+            |error| Leave::because(format!("reconfiguration {} of the leader is malformed: {error}", proposal.zxid()));
+        Some(Configuration::parse(&text).map_err(malformed))
+    }
+
+    /// A configuration is proposed: from now on it counts beside the committed one.
+    pub(super) fn see(&mut self, configuration: Configuration, out: &mut Effects) {
+        if !self.config.reconfig_enabled || configuration.version <= self.committed.version {
+            return;
+        }
+        if self.last_seen.as_ref().is_some_and(|known| known.version == configuration.version) {
+            return; // A version says all.
+        }
+        out.notes.push(Note::ConfigurationProposed { version: configuration.version });
+        out.disk.push(DiskOp::SaveProposed { configuration: Some(Box::new(configuration.clone())) });
+        self.set_configurations(self.committed.clone(), Some(configuration));
+        self.tell_members(out);
+    }
+
+    /// What was proposed is not part of the history.
+    pub(super) fn forget_proposed(&mut self, out: &mut Effects) {
+        if self.last_seen.is_some() {
+            out.disk.push(DiskOp::SaveProposed { configuration: None });
+            self.set_configurations(self.committed.clone(), None);
+            self.tell_members(out);
+        }
+    }
+
+    /// `configuration` is committed. Its members count from now on, and those of the former one do not.
+    pub(super) fn activate(&mut self, configuration: Configuration, out: &mut Effects) {
+        if !self.config.reconfig_enabled || configuration.version <= self.committed.version {
+            return; // Known already: from a notification, or from NEWLEADER.
+        }
+        let last_seen = self.last_seen.take().filter(|last_seen| last_seen.version > configuration.version);
+        self.config.peer_type = self.peer_type_in(&configuration);
+        out.disk.push(DiskOp::SaveConfiguration { configuration: Box::new(configuration.clone()) });
+        self.set_configurations(configuration.clone(), last_seen);
+        self.tell_members(out);
+        out.notes.push(Note::ConfigurationActivated { configuration: Box::new(configuration) });
+    }
+
+    fn tell_members(&self, out: &mut Effects) {
+        let (committed, last_seen) = (self.committed.clone(), self.last_seen.clone());
+        out.members = Some(Box::new(Members { committed, last_seen }));
+    }
+
+    /// What this server is in a configuration. One that is not in it follows without a vote.
+    fn peer_type_in(&self, configuration: &Configuration) -> PeerType {
+        configuration.servers.get(&self.my_id()).map_or(PeerType::Participant, |me| me.role)
+    }
+
+    /// Activates `configuration` on a learner of `leader`. `designated`: who leads from now on, where the commit said so.
+    pub(super) fn activate_under(
+        &mut self,
+        configuration: Configuration,
+        leader: ServerId,
+        designated: Option<ServerId>,
+        out: &mut Effects,
+    ) -> Consequence {
+        let (former, peer_type) = (self.committed.clone(), self.config.peer_type);
+        self.activate(configuration, out);
+        if self.committed.version == former.version || self.committed.is_same_as(&former) {
+            return Consequence::None;
+        }
+        let is_new_role = self.config.peer_type != peer_type;
+        match designated {
+            Some(designated) if designated != leader => {
+                out.notes.push(Note::LeaderDesignated { leader: designated });
+                Consequence::Follow(designated)
+            }
+            Some(_) if is_new_role => Consequence::Follow(leader),
+            Some(_) => Consequence::None,
+            None if !stays_leader(leader, &former, &self.committed) => Consequence::Elect,
+            None if is_new_role => Consequence::Follow(leader),
+            None => Consequence::None,
+        }
+    }
+
+    /// A server tells of the configuration that it knows to be committed. Adopts it if it is newer than ours; `true`:
+    /// the members are others now, so who leads must be asked anew. Only a server that looks for a leader may do so: in
+    /// a role it hears of it in the order of the history.
+    pub(super) fn adopt(&mut self, now: Now, notification: &Notification, out: &mut Effects) -> bool {
+        let NotificationForm::V2 { config, .. } = &notification.form else { return false };
+        if !self.config.reconfig_enabled || self.is_standalone() {
+            return false;
+        }
+        let Ok(configuration) = Configuration::parse(config) else { return false };
+        if configuration.version <= self.committed.version || configuration.voters().is_empty() {
+            return false;
+        }
+        let former = self.committed.clone();
+        self.activate(configuration, out);
+        self.set_config(now, out);
+        !self.committed.is_same_as(&former)
+    }
+}
+
+/// Whether the leader of `former` may go on to lead `new`: it votes there too, and learners find it where it was.
+pub(super) fn stays_leader(leader: ServerId, former: &Configuration, new: &Configuration) -> bool {
+    let quorum_addrs = |of: &Configuration| {
+        let server = of.servers.get(&leader).filter(|_| of.is_voter(leader))?;
+        Some(server.addrs.iter().map(|addr| addr.quorum.clone()).collect::<Vec<_>>())
+    };
+    quorum_addrs(new).is_some_and(|addrs| quorum_addrs(former) == Some(addrs))
+}
