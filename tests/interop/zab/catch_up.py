@@ -157,19 +157,23 @@ STEPS = {
 }
 
 
+#: Of an observer, which has nothing of its own to truncate.
+OBSERVER_STEPS = {"DIFF": diff, "SNAP to lost files": snap_lost_files}
 #: With a leader that reads its log for a learner.
 LOG_STEPS = {"DIFF from the log": diff_from_log}
 
 
 def run(learner, leader, checks, from_log=False):
-    """All ways for one pair of kinds (letters as in mixed.py)."""
-    steps = LOG_STEPS if from_log else STEPS
+    """All ways for one pair of kinds (letters as in mixed.py; a small one for an observer)."""
+    observes = learner.islower()
+    steps = LOG_STEPS if from_log else OBSERVER_STEPS if observes else STEPS
     config = {"snapshotSizeFactor": 0 if from_log else -1}
-    with MixedEnsemble(f"{learner}{leader}{learner}", config=config) as servers, checks.context(servers):
-        name = f"{servers.kind(servers[3])} catches up from {servers.kind(servers[2])}"
+    with MixedEnsemble(f"{learner.upper()}{leader}{learner}", config=config) as servers, checks.context(servers):
+        kind = servers.kind(servers[3]) + (" (observer)" if observes else "")
+        name = f"{kind} catches up from {servers.kind(servers[2])}"
         with checks.check(f"{name}: starts") as line:
             servers.start()
-            servers.make_lead(servers[3])
+            servers.make_lead(servers[2] if observes else servers[3])
             line.add(servers.describe())
             with servers.link(servers[1], ALICE, 120_000) as link:
                 furnish(link, "/before")

@@ -122,7 +122,9 @@ def victims(servers, generator):
     leader = servers.leader()
     chosen = [generator.choice([*servers.running, *([leader] if leader else [])])]
     if len(servers.members) >= 5 and generator.random() < 0.25:
-        chosen.append(generator.choice([member for member in servers.running if member is not chosen[0]]))
+        second = generator.choice([member for member in servers.running if member is not chosen[0]])
+        if sum(member in servers.voters for member in (*chosen, second)) <= (len(servers.voters) - 1) // 2:
+            chosen.append(second)
     return chosen
 
 
@@ -132,7 +134,7 @@ def one_kill(servers, writers, generator, line):
     chosen = victims(servers, generator)
     texts = []
     for member in chosen:
-        role = "leader" if member is leader else "follower"
+        role = "leader" if member is leader else "follower" if member in servers.voters else "observer"
         texts.append(f"{member.id}={servers.kind(member)}/{member.pid} ({role})")
     mark, began = servers.proxy.mark(), time.monotonic()
     for member in chosen:
