@@ -33,25 +33,9 @@ from harness.command import ApacheMissing  # noqa: E402
 from harness.ensemble import LIVE  # noqa: E402
 
 QUICK_MIXTURES = ("AAZ", "AZZ", "AZAZA", "AZZaz")
-MIXTURES = tuple(
-    [
-        "AAA",
-        "AAZ",
-        "AZA",
-        "ZAA",
-        "AZZ",
-        "ZAZ",
-        "ZZA",
-        "ZZZ",
-        "AAAAZ",
-        "AZAAZ",
-        "ZAZAZ",
-        "ZZZAZ",
-        "AZZaz",
-        "AAZaz",
-        "ZZAaz",
-    ]
-)
+OF_THREE = ("AAA", "AAZ", "AZA", "ZAA", "AZZ", "ZAZ", "ZZA", "ZZZ")
+OF_FIVE = ("AAAAZ", "AZAAZ", "ZAZAZ", "ZZZAZ")
+WITH_OBSERVERS = ("AZZaz", "AAZaz", "ZZAaz")
 #: Five servers, the last of which leads the two that are a quorum.
 QUORUMS = (("AZAAZ", "groups"), ("ZAZZA", "groups"), ("ZZAAZ", "weights"), ("AAZZA", "weights"))
 #: Kills in each mixture.
@@ -157,7 +141,7 @@ def main():
         sys.exit(2)
     wanted = options.only or ("mixtures", "catch-up", "quorums", "kills", "cuts")
     if "mixtures" in wanted:
-        chosen = options.mixture or (QUICK_MIXTURES if options.quick else MIXTURES)
+        chosen = options.mixture or (QUICK_MIXTURES if options.quick else OF_THREE + OF_FIVE + WITH_OBSERVERS)
         if not options.quick and not options.mixture:
             if "N" in kinds:
                 chosen += NEWER_MIXTURES
