@@ -5,7 +5,7 @@ use super::local_sessions::LocalSessions;
 use super::{CatchUpRules, ReaperConfig};
 use crate::records::{Configuration, Epoch, PeerState, PeerType, ServerId, Zxid};
 use crate::zab::{CommittedLog, Election, QuorumVerifier, Quorums};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// What a peer needs to know of its server's configuration.
 #[derive(Clone, Debug)]
@@ -66,11 +66,13 @@ pub struct RoleRules {
     /// `observer.election.DelayMs`: observers that have lost their leader wait less than this, each for another time,
     /// before they look for the next one.
     pub observer_delay_ms: u32,
+    /// `observerMasterPort` is set: followers take observers, and observers go to followers.
+    pub observer_masters: bool,
 }
 
 impl Default for RoleRules {
     fn default() -> Self {
-        RoleRules { leader_serves: true, observer_logs: true, observer_delay_ms: 200 }
+        RoleRules { leader_serves: true, observer_logs: true, observer_delay_ms: 200, observer_masters: false }
     }
 }
 
@@ -120,6 +122,8 @@ pub struct Core {
     /// An observer without a log has applied more than there is on its disk.
     pub unlogged: bool,
     pub election: Election,
+    /// Observer masters that this observer has been with, or has tried, since it last had tried all.
+    tried_masters: BTreeSet<ServerId>,
     /// Transactions logged since the last snapshot began, also those that were replayed at the start: a server that
     /// is restarted often would never come to a snapshot by what it logs in one life.
     since_snapshot: u32,
@@ -160,6 +164,7 @@ impl Core {
             uncommitted: VecDeque::new(),
             truncating: false,
             unlogged: false,
+            tried_masters: BTreeSet::new(),
             since_snapshot: boot.replayed,
             replayed_to: boot.last_logged,
             snapshot_after: 0,
@@ -297,6 +302,30 @@ impl Core {
     /// The running snapshot is on disk, or given up.
     pub fn on_snapshot_ended(&mut self) {
         self.is_snapshot_running = false;
+    }
+
+    /// Which server an observer follows `leader` through: any voter that it has not tried yet, at random; when all have
+    /// been tried, the leader itself, and then all again. ZooKeeper: `QuorumPeer.nextObserverMaster`, which knows
+    /// nothing of the leader: it tries it in vain, or never gets to it.
+    pub fn next_master(&mut self, leader: ServerId) -> ServerId {
+        if !self.is_observer() || !self.config.roles.observer_masters {
+            return leader;
+        }
+        let tried = &self.tried_masters;
+        let left = |voter: &ServerId| *voter != leader && *voter != self.my_id() && !tried.contains(voter);
+        let left: Vec<ServerId> = self.committed.voters().into_iter().filter(left).collect();
+        if left.is_empty() {
+            self.tried_masters.clear();
+            return leader;
+        }
+        let master = left[(self.draw() % left.len() as u64) as usize];
+        self.tried_masters.insert(master);
+        master
+    }
+
+    /// This observer is with `master`: all others may be tried again when it is lost.
+    pub fn keep_master(&mut self, master: ServerId) {
+        self.tried_masters = [master].into();
     }
 
     /// How long an observer waits before it looks for a leader again, in microseconds: not all of them at once.

@@ -83,6 +83,8 @@ pub enum Input {
     LeaderLinkFailed { leader: ServerId },
     /// A learner connected to our quorum port.
     LearnerLinkUp { link: LinkId },
+    /// An observer connected to our observer master port.
+    ObserverLinkUp { link: LinkId },
     /// Packets from a link, in order.
     Packets { link: LinkId, packets: Vec<QuorumPacket> },
     /// Items of the SNAP stream that follows a SNAP packet, in order. With `end`: [`SnapshotItem::End`] and the
@@ -252,6 +254,10 @@ pub enum LinkOp {
     /// Open a connection to this server's quorum port; answer with `LeaderLinkUp` or `LeaderLinkFailed`.
     Connect {
         leader: ServerId,
+    },
+    /// Open a connection to this server's observer master port; answer as to `Connect`, with it as `leader`.
+    ConnectMaster {
+        server: ServerId,
     },
     Send {
         link: LinkId,

@@ -22,6 +22,7 @@ mod local_sessions;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod membership;
+mod observer_master;
 mod outbox;
 mod prepare;
 #[cfg(all(test, not(loom)))]

@@ -92,6 +92,10 @@ pub struct PeerStatus {
     pub last_committed: Zxid,
     /// Leader only.
     pub learners: LearnerCounts,
+    /// Learner only: the server it is connected to, which of an observer may be a follower.
+    pub master: Option<ServerId>,
+    /// Follower only: its observers that are up to date; `None`: it takes none.
+    pub master_of: Option<usize>,
     pub pending_syncs: usize,
 }
 
@@ -193,6 +197,10 @@ impl QuorumPeer {
             Role::Leading(leader) => (leader.learner_counts(&self.core), leader.pending_syncs()),
             _ => Default::default(),
         };
+        let (master, master_of) = match &self.role {
+            Role::Following(learner) => (Some(learner.master()), learner.synced_observers(&self.core)),
+            _ => (None, None),
+        };
         PeerStatus {
             state,
             serving: self.serves(),
@@ -202,6 +210,8 @@ impl QuorumPeer {
             last_logged: self.core.last_logged,
             last_committed: self.core.last_committed,
             learners,
+            master,
+            master_of,
             pending_syncs,
         }
     }
@@ -349,6 +359,10 @@ impl QuorumPeer {
                 self.decided(now, decision, db, out);
                 Ok(())
             }
+            (_, Input::ObserverLinkUp { link }) => {
+                out.links.push(LinkOp::Close { link });
+                Ok(())
+            }
             // Asked for by a follower that is no more.
             (_, Input::LeaderLinkUp { link, .. }) => {
                 out.links.push(LinkOp::Close { link });
@@ -394,7 +408,7 @@ impl QuorumPeer {
             let state = if self.core.is_observer() { "OBSERVING" } else { "FOLLOWING" };
             out.notes.push(Note::StateChanged { state });
             out.links.extend(early.into_iter().map(|early| LinkOp::Close { link: early.link }));
-            self.role = Role::Following(Box::new(Learner::start(&self.core, leader, now, out)));
+            self.role = Role::Following(Box::new(Learner::start(&mut self.core, leader, now, out)));
             return;
         }
         out.notes.push(Note::StateChanged { state: "LEADING" });

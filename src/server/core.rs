@@ -7,14 +7,14 @@
 use super::acceptor::Acceptor;
 use super::disk::{DiskQueue, Job};
 use super::election_links::{ElectionEvent, ElectionLinks};
-use super::links::Links;
+use super::links::{AcceptedBy, Links};
 use super::log_reading::LogChunks;
 use super::places::{Moved, NewPorts, Places};
 use super::shared::{Event, Shared, count};
 use super::status::{Role, StatusCell};
 use crate::peer::io::{DbOp, DiskOp, Effects, Input, LinkOp, Members, Note, Now};
 use crate::peer::{Outbox, PeerStatus, QuorumPeer};
-use crate::records::PeerState;
+use crate::records::{HostPort, PeerState};
 use crate::sync;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -210,7 +210,7 @@ impl Core {
                 self.links.stop_listening();
             }
             for listener in listeners {
-                if let Err(error) = self.links.listen(listener) {
+                if let Err(error) = self.links.listen(listener, AcceptedBy::QuorumPort) {
                     tracing::error!("the new quorum port cannot be used: {error}");
                 }
             }
@@ -260,6 +260,12 @@ impl Core {
                 let server = self.places.of(leader);
                 let addrs = server.into_iter().flat_map(|server| &server.addrs).map(|addr| addr.quorum.clone());
                 self.links.connect(leader, addrs.collect());
+            }
+            LinkOp::ConnectMaster { server } => {
+                let member = self.places.of(server);
+                let hosts = member.into_iter().flat_map(|member| &member.addrs).map(|addr| addr.quorum.host.clone());
+                let port = self.shared.config.quorum.observer_master_port.unwrap_or_default();
+                self.links.connect(server, hosts.map(|host| HostPort { host, port }).collect());
             }
             LinkOp::Send { link, packet } => self.links.send(link, &packet),
             LinkOp::StreamSnapshot { link, zxid } => match self.shared.begin_snapshot() {

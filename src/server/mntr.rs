@@ -94,6 +94,12 @@ fn gauges(shared: &Shared, stats: &ServerStats, mode: ServerMode, out: &mut Line
             out.line(name, bytes);
         }
     }
+    if let Some(observers) = peer.master_of {
+        out.line("synced_observers", observers);
+    }
+    if mode == ServerMode::Observer {
+        out.line("observer_master_id", peer.master.unwrap_or_default());
+    }
     for name in GAUGES_ZERO {
         out.line(name, 0);
     }

@@ -12,7 +12,7 @@ use super::election_links::{ElectionConfig, ElectionLinks};
 use super::gate::Gate;
 use super::injuries::Injuries;
 use super::limits::Limits;
-use super::links::{Access, Links};
+use super::links::{AcceptedBy, Access, Links};
 use super::listen::{Listeners, listen, listen_at};
 use super::loading::Loading;
 use super::log::{self, Owner};
@@ -283,7 +283,7 @@ fn peer_config(config: &Config, last_seen: Option<Configuration>) -> PeerConfig 
         last_seen,
         reconfig_enabled: config.nodes.reconfig,
         peer_type: config.peer_type(),
-        roles: config.quorum.roles,
+        roles: config.quorum.role_rules(),
         standalone_enabled: config.standalone_enabled,
         tick_ms: config.tick_time_ms,
         init_limit: config.init_limit,
@@ -306,6 +306,8 @@ struct Ports {
     /// One for each of this server's addresses.
     election: Vec<std::net::TcpListener>,
     quorum: Vec<std::net::TcpListener>,
+    /// For observers of a follower.
+    observers: Option<std::net::TcpListener>,
 }
 
 impl Ports {
@@ -332,7 +334,7 @@ impl Ports {
             client.push((listener, Speaks::Tls(tls.clone())));
         }
         let Some(me) = config.me() else {
-            return Ok(Ports { client, tls, election: Vec::new(), quorum: Vec::new() });
+            return Ok(Ports { client, tls, election: Vec::new(), quorum: Vec::new(), observers: None });
         };
         let QuorumConfig { bind_retries, listen_on_all_ips, .. } = config.quorum;
         let election = open_each("election", given.election, bind_retries, listen_on_all_ips, || {
@@ -340,7 +342,12 @@ impl Ports {
         })?;
         let quorum =
             open_each("quorum", given.quorum, 1, listen_on_all_ips, || me.addrs.iter().map(|addr| &addr.quorum))?;
-        Ok(Ports { client, tls, election, quorum })
+        let at_observers = config.quorum.observer_master_port.map(|port| HostPort::new(&*me.quorum().host, port));
+        let observers = at_observers.map(|addr| {
+            let bind = |source| StartError::Bind { what: "observer master", addr: addr.to_string(), source };
+            listen_at(&addr, listen_on_all_ips).map_err(bind)
+        });
+        Ok(Ports { client, tls, election, quorum, observers: observers.transpose()? })
     }
 }
 
@@ -512,7 +519,10 @@ fn build(
     let access = Access { security: security.clone(), setup_timeout, reachability_timeout };
     let mut links = Links::new(shared.events.clone(), shared.gate.clone(), network.clone(), access, txn_bytes_max);
     for listener in ports.quorum {
-        links.listen(listener)?;
+        links.listen(listener, AcceptedBy::QuorumPort)?;
+    }
+    if let Some(listener) = ports.observers {
+        links.listen(listener, AcceptedBy::ObserverMasterPort)?;
     }
     let election = match config.my_id {
         Some(my_id) => {

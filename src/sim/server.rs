@@ -364,6 +364,8 @@ impl Process {
                 let socket = ctx.connect(self.host, to, Port::Quorum);
                 self.links.dialed(socket, leader);
             }
+            // No server of these runs takes observers.
+            LinkOp::ConnectMaster { server } => self.inbox.push_back(Input::LeaderLinkFailed { leader: server }),
             LinkOp::Send { link, packet } => {
                 if is_of_synchronisation(&packet)
                     && let Some(socket) = self.links.socket(link)

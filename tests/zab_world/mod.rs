@@ -91,6 +91,7 @@ impl World {
             ["observers", ref ids @ ..] => self.observers = ids.iter().map(|id| server(id)).collect(),
             // As in a file: `group.1=1:2:3`, `weight.3=0`.
             ["quorum", text] => self.quorum_lines += &format!("{text}\n"),
+            ["rule", "observer-masters"] => self.roles.observer_masters = true,
             ["rule", "leader-serves-not"] => self.roles.leader_serves = false,
             ["rule", "observers-log-not"] => self.roles.observer_logs = false,
             ["ensemble", "of", "one"] => self.ensemble_of_one = true,
@@ -365,16 +366,8 @@ impl World {
 
     fn link_op(&mut self, id: ServerId, op: LinkOp) {
         match op {
-            LinkOp::Connect { leader } => {
-                if self.servers.contains_key(&leader) && !self.is_cut(id, leader) {
-                    let link = LinkId(self.new_id());
-                    self.links.insert(link, (id, leader));
-                    self.queue.push_back((leader, Input::LearnerLinkUp { link }));
-                    self.queue.push_back((id, Input::LeaderLinkUp { link, leader }));
-                } else {
-                    self.queue.push_back((id, Input::LeaderLinkFailed { leader }));
-                }
-            }
+            LinkOp::Connect { leader } => self.dial(id, leader, |link| Input::LearnerLinkUp { link }),
+            LinkOp::ConnectMaster { server } => self.dial(id, server, |link| Input::ObserverLinkUp { link }),
             LinkOp::Send { link, packet } => {
                 let Some(to) = self.other_end(id, link) else { return };
                 let mut bytes = Vec::new();
@@ -403,6 +396,17 @@ impl World {
                 }
             }
             LinkOp::Close { link } => self.drop_links_of(id, link),
+        }
+    }
+
+    fn dial(&mut self, id: ServerId, leader: ServerId, up: fn(LinkId) -> Input) {
+        if self.servers.contains_key(&leader) && !self.is_cut(id, leader) {
+            let link = LinkId(self.new_id());
+            self.links.insert(link, (id, leader));
+            self.queue.push_back((leader, up(link)));
+            self.queue.push_back((id, Input::LeaderLinkUp { link, leader }));
+        } else {
+            self.queue.push_back((id, Input::LeaderLinkFailed { leader }));
         }
     }
 

@@ -243,6 +243,10 @@ impl Leader {
                 self.on_learner_up(now, link);
                 Ok(())
             }
+            Input::ObserverLinkUp { link } => {
+                out.links.push(LinkOp::Close { link }); // A leader's observers come to its quorum port.
+                Ok(())
+            }
             Input::LinkDown { link, reason } => {
                 if let Some(Learner { server: Some(server), .. }) = self.learners.remove(&link) {
                     out.notes.push(Note::LearnerDropped { learner: Some(server), reason });

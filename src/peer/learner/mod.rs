@@ -14,10 +14,11 @@ mod synchronization;
 
 use super::Database;
 use super::core::{Core, Leave};
-use super::io::{ConnId, DbOp, DiskOp, Effects, Input, LinkId, LinkOp, Loaded, Note, Now, Proposal};
+use super::io::{DbOp, DiskOp, Effects, Input, LinkId, LinkOp, Loaded, Note, Now, Proposal};
 use super::loader::SnapshotLoader;
+use super::observer_master::ObserverMaster;
 use crate::records::{Configuration, Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, Zxid};
-use clients::SyncWaiter;
+use clients::{RenewalWaiter, SyncWaiter};
 use reconfig::Commit;
 use std::collections::VecDeque;
 
@@ -58,6 +59,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Learner {
     leader: ServerId,
+    /// The server we are connected to: the leader, or a follower that is an observer's master.
+    master: ServerId,
     /// It gets what is committed, and acknowledges nothing but NEWLEADER.
     is_observer: bool,
     link: Option<LinkId>,
@@ -84,15 +87,17 @@ pub struct Learner {
     /// Syncs on their way; SYNC answers come in this order.
     syncs: VecDeque<SyncWaiter>,
     /// Renewals on their way; answers come in this order.
-    renewals: VecDeque<(ConnId, SessionId)>,
+    renewals: VecDeque<(RenewalWaiter, SessionId)>,
+    /// Our own observers.
+    observers: ObserverMaster,
 }
 
 impl Learner {
-    pub fn start(core: &Core, leader: ServerId, now: Now, out: &mut Effects) -> Learner {
-        out.links.push(LinkOp::Connect { leader });
+    pub fn start(core: &mut Core, leader: ServerId, now: Now, out: &mut Effects) -> Learner {
         let limit = CONNECT_LIMIT_MICROS.min(core.init_limit_micros());
-        Learner {
+        let learner = Learner {
             leader,
+            master: core.next_master(leader),
             is_observer: core.is_observer(),
             link: None,
             phase: Phase::Connecting { retry_at: None, pause: RETRY_MIN_MICROS, deadline: now.micros + limit },
@@ -109,7 +114,17 @@ impl Learner {
             to_ack: VecDeque::new(),
             syncs: VecDeque::new(),
             renewals: VecDeque::new(),
-        }
+            observers: ObserverMaster::default(),
+        };
+        learner.connect(out);
+        learner
+    }
+
+    fn connect(&self, out: &mut Effects) {
+        out.links.push(match self.master == self.leader {
+            true => LinkOp::Connect { leader: self.leader },
+            false => LinkOp::ConnectMaster { server: self.master },
+        });
     }
 
     pub fn leader(&self) -> ServerId {
@@ -122,6 +137,20 @@ impl Learner {
 
     pub fn is_observer(&self) -> bool {
         self.is_observer
+    }
+
+    /// The server that an observer gets everything from.
+    pub fn master(&self) -> ServerId {
+        self.master
+    }
+
+    /// Our own observers that are up to date; `None`: we take none.
+    pub fn synced_observers(&self, core: &Core) -> Option<usize> {
+        self.takes_observers(core).then(|| self.observers.synced())
+    }
+
+    fn takes_observers(&self, core: &Core) -> bool {
+        core.config.roles.observer_masters && !self.is_observer
     }
 
     /// Whether UPTODATE has come.
@@ -167,6 +196,26 @@ impl Learner {
                 self.extend_lease(core, out);
                 Ok(())
             }
+            Input::ObserverLinkUp { link } if self.takes_observers(core) => {
+                self.observers.on_link_up(now, link);
+                Ok(())
+            }
+            Input::ObserverLinkUp { link } => {
+                out.links.push(LinkOp::Close { link });
+                Ok(())
+            }
+            Input::Packets { link, packets } if self.observers.has(link) => {
+                let epoch = self.is_established().then_some(self.epoch);
+                for packet in packets {
+                    let asked = self.observers.on_packet(core, now, epoch, link, packet, out);
+                    self.ask_for_observer(link, asked, out);
+                }
+                Ok(())
+            }
+            Input::LinkDown { link, reason } if self.observers.has(link) => {
+                self.observers.on_link_down(link, reason, out);
+                Ok(())
+            }
             Input::SnapshotItems { link, items, end } if self.link == Some(link) => {
                 self.last_heard = now.micros;
                 self.on_snapshot_items(items, end)
@@ -199,7 +248,7 @@ impl Learner {
         leader: ServerId,
         out: &mut Effects,
     ) -> Result<(), Leave> {
-        if leader != self.leader || !matches!(self.phase, Phase::Connecting { .. }) {
+        if leader != self.master || !matches!(self.phase, Phase::Connecting { .. }) {
             out.links.push(LinkOp::Close { link }); // Asked for by a former role.
             return Ok(());
         }
@@ -224,11 +273,11 @@ impl Learner {
 
     fn on_link_failed(&mut self, core: &Core, now: Now, leader: ServerId) -> Result<(), Leave> {
         let Phase::Connecting { retry_at, pause, .. } = &mut self.phase else { return Ok(()) };
-        if leader != self.leader {
+        if leader != self.master {
             return Ok(());
         }
         if core.election.is_down(leader) {
-            return Err(Leave::because(format!("leader {leader} refuses connections and its election link is down")));
+            return Err(Leave::because(format!("server {leader} refuses connections and its election link is down")));
         }
         *retry_at = Some(now.micros + *pause);
         *pause = (2 * *pause).min(RETRY_MAX_MICROS);
@@ -236,14 +285,14 @@ impl Learner {
     }
 
     fn on_wakeup(&mut self, core: &Core, now: Now, out: &mut Effects) -> Result<(), Leave> {
-        let leader = self.leader;
+        let master = self.master;
         if let Phase::Connecting { retry_at, deadline, .. } = &mut self.phase {
             if *deadline <= now.micros {
-                return Err(Leave::because(format!("cannot connect to leader {leader}")));
+                return Err(Leave::because(format!("cannot connect to server {master}")));
             }
             if retry_at.is_some_and(|at| at <= now.micros) {
                 *retry_at = None;
-                out.links.push(LinkOp::Connect { leader });
+                self.connect(out);
             }
             return Ok(());
         }
@@ -303,7 +352,9 @@ impl Learner {
             QuorumPacket::Ping { zxid, .. } => {
                 // Unanswered before UPTODATE, as ZooKeeper's learner leaves it.
                 if let (Phase::Broadcast, Some(link)) = (&self.phase, self.link) {
-                    out.send(link, QuorumPacket::Ping { zxid, touched: Some(db.touched()) });
+                    let touched = db.touched().into_iter().chain(self.observers.take_touched()).collect();
+                    out.send(link, QuorumPacket::Ping { zxid, touched: Some(touched) });
+                    self.observers.on_ping(core, now, self.epoch, zxid, out);
                 }
                 Ok(())
             }
@@ -380,5 +431,6 @@ impl Learner {
         if let Some(link) = self.link {
             out.links.push(LinkOp::Close { link });
         }
+        self.observers.end(out);
     }
 }

@@ -163,6 +163,7 @@ impl Learner {
             Some(first) if first.zxid() == zxid => {
                 let proposal = first.clone();
                 core.commit_first(out);
+                self.observers.on_committed(core, self.epoch, &proposal, designated, out);
                 self.on_committed(core, &proposal, designated, out)
             }
             Some(first) if zxid > core.last_committed => {
@@ -245,6 +246,8 @@ impl Learner {
             out.db.push(DbOp::SetLastProcessed(core.last_committed));
         }
         core.settle_as_learner(self.epoch);
+        core.keep_master(self.master);
+        self.observers.begin(core, self.epoch, out);
         self.lease_until = now.micros + core.sync_limit_micros();
         out.db.push(DbOp::Serve(Serving {
             generation: core.generation,

@@ -29,6 +29,8 @@ pub struct QuorumConfig {
     /// `commitLogCount`, `forceSnapshotSync`, `snapshotSizeFactor`, `leader.maxConcurrentSnapSyncs` and
     /// `leader.maxConcurrentDiffSyncs`.
     pub catch_up: CatchUpRules,
+    /// `observerMasterPort`: where a follower takes observers, and where observers go; the same on all servers.
+    pub observer_master_port: Option<u16>,
 }
 
 /// TLS on the quorum and the election port.
@@ -68,11 +70,17 @@ impl Default for QuorumConfig {
             tls: QuorumTlsConfig::default(),
             roles: RoleRules::default(),
             catch_up: CatchUpRules::default(),
+            observer_master_port: None,
         }
     }
 }
 
 impl QuorumConfig {
+    /// What the core has to know.
+    pub fn role_rules(&self) -> RoleRules {
+        RoleRules { observer_masters: self.observer_master_port.is_some(), ..self.roles }
+    }
+
     /// Takes the key if it is one of this area.
     pub(super) fn take(&mut self, value: &Value<'_>) -> Result<bool, ConfigError> {
         match value.key {
@@ -85,6 +93,9 @@ impl QuorumConfig {
             "leaderServes" => self.roles.leader_serves = value.text != "no",
             "syncEnabled" | "observer.syncEnabled" => self.roles.observer_logs = value.boolean()?,
             "observer.election.DelayMs" => self.roles.observer_delay_ms = value.number()?,
+            "observerMasterPort" => self.observer_master_port = Some(value.port()?).filter(|port| *port != 0),
+            // Nothing is kept for observers alone.
+            "observerMaster.sizeLimit" => drop(value.number()?),
             // Addresses are always tried one beside the other.
             "multiAddress.reachabilityCheckEnabled" => drop(value.boolean()?),
             // Nothing that servers say to each other may wait for more of it.

@@ -86,6 +86,13 @@ impl ChunkSource for Signed {
     }
 }
 
+/// Which port a connection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedBy {
+    QuorumPort,
+    ObserverMasterPort,
+}
+
 /// All links of a server.
 pub struct Links {
     shared: Arc<Shared>,
@@ -194,8 +201,8 @@ impl Links {
     }
 
     /// Accepts learners from now on, in every role: the core keeps those that come a little before it leads, and
-    /// closes others.
-    pub fn listen(&mut self, listener: std::net::TcpListener) -> io::Result<()> {
+    /// closes others. Likewise observers, at the port for them.
+    pub fn listen(&mut self, listener: std::net::TcpListener, of: AcceptedBy) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let shared = self.shared.clone();
@@ -206,7 +213,7 @@ impl Links {
                     Ok((stream, _)) => {
                         let channel = Channel::new(stream, shared.network.clone());
                         if shared.access.security.is_plain() {
-                            shared.accepted(channel);
+                            shared.accepted(channel, of);
                             continue;
                         }
                         nameless.retain(|task| !task.is_finished());
@@ -215,18 +222,20 @@ impl Links {
                         {
                             oldest.abort();
                         }
-                        nameless.push_back(shared.clone().greet(channel));
+                        nameless.push_back(shared.clone().greet(channel, of));
                     }
                     // Out of file descriptors, or the other side has gone.
                     Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                 }
             }
         });
-        self.listening.push(listening);
+        if of == AcceptedBy::QuorumPort {
+            self.listening.push(listening); // The other stays where the server was at its start.
+        }
         Ok(())
     }
 
-    /// Closes the ports that it listens at; links stay.
+    /// Closes the quorum ports that it listens at; links stay.
     pub fn stop_listening(&mut self) {
         self.listening.drain(..).for_each(|task| task.abort());
     }
@@ -332,7 +341,7 @@ impl Shared {
     }
 
     /// Lets a learner prove who it is.
-    fn greet(self: Arc<Self>, channel: Channel) -> AbortHandle {
+    fn greet(self: Arc<Self>, channel: Channel, of: AcceptedBy) -> AbortHandle {
         let shared = self.clone();
         task::spawn("an accepted learner", &self.events, async move {
             let Access { security, setup_timeout, .. } = &shared.access;
@@ -342,16 +351,19 @@ impl Shared {
                 Ok(channel)
             };
             match timeout(*setup_timeout, greeting).await {
-                Ok(Ok(channel)) => shared.accepted(channel),
+                Ok(Ok(channel)) => shared.accepted(channel, of),
                 Ok(Err(error)) => security.tell(&error),
                 Err(_) => {}
             }
         })
     }
 
-    fn accepted(self: &Arc<Self>, channel: Channel) {
+    fn accepted(self: &Arc<Self>, channel: Channel, of: AcceptedBy) {
         let link = self.add(channel, false);
-        self.input(Input::LearnerLinkUp { link });
+        self.input(match of {
+            AcceptedBy::QuorumPort => Input::LearnerLinkUp { link },
+            AcceptedBy::ObserverMasterPort => Input::ObserverLinkUp { link },
+        });
     }
 
     /// Registers a connection and starts its task.

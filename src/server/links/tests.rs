@@ -150,7 +150,7 @@ async fn pair_with_limit(bytes_max: usize) -> (Links, LinkId, std::net::TcpStrea
     let mut links = Links::with_limits(sender, Arc::default(), Network::default(), Access::default(), limits);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    links.listen(listener).unwrap();
+    links.listen(listener, AcceptedBy::QuorumPort).unwrap();
     let peer = tokio::task::spawn_blocking(move || std::net::TcpStream::connect(addr).unwrap()).await.unwrap();
     let Some(Event::Input(Input::LearnerLinkUp { link })) = events.recv().await else { panic!("no link") };
     (links, link, peer, events)

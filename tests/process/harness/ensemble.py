@@ -172,13 +172,16 @@ class Ensemble:
         size: How many; 1 is a standalone server.
         template: Command of a server; default: the server under test.
         config: More keys of zoo.cfg, or other values; None removes a key.
+        observers: How many more servers, with the next numbers, that do not vote.
+        spread: Server N's ports for other servers are at 127.0.0.N, so that all can have one of the same number.
     """
 
-    def __init__(self, size=3, template=None, config=None):
+    def __init__(self, size=3, template=None, config=None, observers=0, spread=False):
         self.template = template or command.server_command()
         self.dir = Path(tempfile.mkdtemp(prefix="zabkit-process-"))
         self._ports = PortBlock()
-        self.members = [Member(self, number, self._ports) for number in range(1, size + 1)]
+        self.members = [Member(self, number, self._ports) for number in range(1, size + observers + 1)]
+        self._voters, self._spread = size, spread
         self.config = {**DEFAULTS, **(config or {})}
         for member in self.members:
             self._write_config(member)
@@ -191,7 +194,11 @@ class Ensemble:
         keys.update({key: value for key, value in self.config.items() if value is not None})
         if len(self.members) > 1:
             for other in self.members:
-                keys[f"server.{other.id}"] = f"127.0.0.1:{other.quorum_port}:{other.election_port}"
+                host = f"127.0.0.{other.id if self._spread else 1}"
+                role = "" if other.id <= self._voters else ":observer"
+                keys[f"server.{other.id}"] = f"{host}:{other.quorum_port}:{other.election_port}{role}"
+            if member.id > self._voters:
+                keys["peerType"] = "observer"
             (member.data_dir / "myid").write_text(f"{member.id}\n")
         member.config.write_text("".join(f"{key}={value}\n" for key, value in keys.items()))
 
@@ -236,6 +243,9 @@ class Ensemble:
 
     def followers(self):
         return [member for member in self.running if member.mode == "follower"]
+
+    def observers(self):
+        return [member for member in self.running if member.mode == "observer"]
 
     def logs(self, lines=25):
         return "\n".join(member.log_tail(lines) for member in self.members)

@@ -1,0 +1,255 @@
+//! A follower's observers: what the leader tells us, they are told, so that it has fewer learners of its own.
+//!
+//! A master decides nothing: the epoch is its leader's, an observer gets what the master has committed, then INFORM for
+//! each commit, and PING when the leader pings: who hears of the leader only through us has its lease from there.
+//! Requests, revalidations and syncs go up as if they were ours, and their answers come down in the same order.
+//!
+//! What an observer lacks comes from the same memory as a leader's DIFF, else as a snapshot: nothing is kept for it
+//! (ZooKeeper keeps `observerMaster.sizeLimit`, for what is committed and not applied; here that is nothing).
+//!
+//! ZooKeeper: `ObserverMaster`, `LearnerHandler`.
+
+use super::core::Core;
+use super::io::{Effects, LinkId, LinkOp, Note, Now, Proposal};
+use crate::records::{Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, TouchedSession, Zxid};
+use crate::zab::SyncPlan;
+use std::collections::BTreeMap;
+
+/// How far an observer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    /// Nothing received, or only OBSERVERINFO, and we do not serve yet.
+    Connected,
+    /// LEADERINFO sent.
+    EpochSent,
+    /// ACKEPOCH received: its last logged zxid, which we may not have committed yet.
+    EpochAcked(Zxid),
+    /// The history and NEWLEADER are sent; it gets every commit.
+    Synchronizing,
+    /// UPTODATE sent.
+    UpToDate,
+}
+
+#[derive(Debug)]
+struct Observer {
+    server: Option<ServerId>,
+    /// Received before we serve.
+    info: Option<LearnerInfo>,
+    progress: Progress,
+    /// Microseconds; at first, when it connected.
+    last_heard: u64,
+}
+
+/// The observers of a follower that serves.
+#[derive(Debug, Default)]
+pub struct ObserverMaster {
+    observers: BTreeMap<LinkId, Observer>,
+    /// Sessions of their clients that the leader has not been told of, with their timeouts in ms.
+    touched: BTreeMap<SessionId, i32>,
+}
+
+/// What an observer asks the leader for.
+#[derive(Debug)]
+pub enum Asked {
+    Request(crate::records::ForwardedRequest),
+    Revalidate { session: SessionId, timeout_ms: i32 },
+}
+
+impl ObserverMaster {
+    pub fn has(&self, link: LinkId) -> bool {
+        self.observers.contains_key(&link)
+    }
+
+    /// Observers that are up to date.
+    pub fn synced(&self) -> usize {
+        self.observers.values().filter(|observer| observer.progress == Progress::UpToDate).count()
+    }
+
+    pub fn on_link_up(&mut self, now: Now, link: LinkId) {
+        let observer = Observer { server: None, info: None, progress: Progress::Connected, last_heard: now.micros };
+        self.observers.insert(link, observer);
+    }
+
+    pub fn on_link_down(&mut self, link: LinkId, reason: String, out: &mut Effects) {
+        if let Some(observer) = self.observers.remove(&link) {
+            out.notes.push(Note::LearnerDropped { learner: observer.server, reason });
+        }
+    }
+
+    fn drop_observer(&mut self, link: LinkId, reason: &str, out: &mut Effects) {
+        self.on_link_down(link, reason.to_owned(), out);
+        out.links.push(LinkOp::Close { link });
+    }
+
+    /// We serve, in this epoch: those who have asked early are answered.
+    pub fn begin(&mut self, core: &Core, epoch: Epoch, out: &mut Effects) {
+        let asked = self.observers.iter_mut().filter_map(|(link, observer)| Some((*link, observer.info.take()?)));
+        for (link, info) in asked.collect::<Vec<_>>() {
+            self.on_observer_info(core, epoch, link, &info, out);
+        }
+    }
+
+    /// Handles a packet of an observer; returns what must be asked of the leader. `epoch`: ours, once we serve.
+    pub fn on_packet(
+        &mut self,
+        core: &Core,
+        now: Now,
+        epoch: Option<Epoch>,
+        link: LinkId,
+        packet: QuorumPacket,
+        out: &mut Effects,
+    ) -> Option<Asked> {
+        let observer = self.observers.get_mut(&link)?;
+        observer.last_heard = now.micros;
+        let Some(epoch) = epoch else {
+            match packet {
+                QuorumPacket::ObserverInfo { info, .. } => observer.info = Some(info),
+                other => self.drop_observer(link, &format!("{} is out of turn", other.name()), out),
+            }
+            return None;
+        };
+        match (observer.progress, packet) {
+            (Progress::Connected, QuorumPacket::ObserverInfo { info, .. }) => {
+                self.on_observer_info(core, epoch, link, &info, out);
+            }
+            (Progress::EpochSent, QuorumPacket::AckEpoch { last_logged, .. }) => {
+                observer.progress = Progress::EpochAcked(last_logged);
+                self.synchronize(core, epoch, link, out);
+            }
+            (Progress::Synchronizing, QuorumPacket::Ack { zxid }) if zxid == Zxid::new(epoch, 0) => {
+                observer.progress = Progress::UpToDate;
+                out.send(link, QuorumPacket::UpToDate);
+            }
+            // Of UPTODATE.
+            (Progress::UpToDate, QuorumPacket::Ack { zxid }) if zxid.counter() == 0 => {}
+            (Progress::UpToDate, QuorumPacket::Ping { touched, .. }) => {
+                let touched = touched.unwrap_or_default().into_iter();
+                self.touched.extend(touched.map(|touched| (touched.session, touched.timeout_ms)));
+            }
+            (Progress::UpToDate, QuorumPacket::Request(request)) => return Some(Asked::Request(request)),
+            (Progress::UpToDate, QuorumPacket::Revalidate { session, timeout_ms }) => {
+                return Some(Asked::Revalidate { session, timeout_ms });
+            }
+            (_, other) => self.drop_observer(link, &format!("{} is out of turn", other.name()), out),
+        }
+        None
+    }
+
+    fn on_observer_info(&mut self, core: &Core, epoch: Epoch, link: LinkId, info: &LearnerInfo, out: &mut Effects) {
+        if info.config_version > core.committed.version {
+            let reason = format!("its configuration {:#x} is newer than ours", info.config_version);
+            return self.drop_observer(link, &reason, out);
+        }
+        let older = self.observers.iter().find(|(_, observer)| observer.server == Some(info.server));
+        if let Some(older) = older.map(|(link, _)| *link) {
+            self.drop_observer(older, "it has connected again", out);
+        }
+        let Some(observer) = self.observers.get_mut(&link) else { return };
+        observer.server = Some(info.server);
+        observer.progress = Progress::EpochSent;
+        out.send(link, QuorumPacket::LeaderInfo { epoch, protocol_version: PROTOCOL_VERSION });
+    }
+
+    /// Sends an observer what it lacks, then NEWLEADER. One that another master of this epoch has told more than the
+    /// leader has told us waits until we know it too: nothing that was committed is taken back.
+    fn synchronize(&mut self, core: &Core, epoch: Epoch, link: LinkId, out: &mut Effects) {
+        let Some(observer) = self.observers.get_mut(&link) else { return };
+        let Progress::EpochAcked(peer_last) = observer.progress else { return };
+        let last = core.last_committed;
+        // Likewise while a reconfiguration is on its way: NEWLEADER says which configuration holds.
+        if peer_last > last && peer_last.epoch() == epoch || core.last_seen.is_some() {
+            return;
+        }
+        let plan = match core.config.catch_up.snapshots_only {
+            true => SyncPlan::Snap,
+            false => core.recent.plan_sync(peer_last, last),
+        };
+        let (how, packet, missing) = match plan {
+            SyncPlan::Diff { to, missing } => ("DIFF", QuorumPacket::Diff { zxid: to }, missing),
+            SyncPlan::Trunc { to, missing } => ("TRUNC", QuorumPacket::Trunc { zxid: to }, missing),
+            SyncPlan::Log { .. } | SyncPlan::Snap => ("SNAP", QuorumPacket::Snap { zxid: last }, Vec::new()),
+        };
+        if let Some(learner) = observer.server {
+            out.notes.push(Note::SyncSent { learner, how, peer_last, from: last });
+        }
+        out.send(link, packet);
+        if how == "SNAP" {
+            out.links.push(LinkOp::StreamSnapshot { link, zxid: last });
+        }
+        for Proposal { txn, bytes } in missing {
+            out.send(link, QuorumPacket::Proposal { zxid: txn.zxid, txn: bytes });
+            out.send(link, QuorumPacket::Commit { zxid: txn.zxid });
+        }
+        let config = Some(core.committed.to_string());
+        out.send(link, QuorumPacket::NewLeader { zxid: Zxid::new(epoch, 0), config });
+        observer.progress = Progress::Synchronizing;
+    }
+
+    /// Tells all observers of a commit. Those that wait for it are synchronised up to it.
+    /// `designated` leads from then on, if it is a reconfiguration.
+    pub fn on_committed(
+        &mut self,
+        core: &Core,
+        epoch: Epoch,
+        proposal: &Proposal,
+        designated: Option<ServerId>,
+        out: &mut Effects,
+    ) {
+        let (zxid, txn) = (proposal.zxid(), &proposal.bytes);
+        for (link, observer) in &self.observers {
+            if observer.progress >= Progress::Synchronizing {
+                let txn = txn.clone();
+                out.send(
+                    *link,
+                    match designated {
+                        None => QuorumPacket::Inform { zxid, txn },
+                        Some(designated_leader) => QuorumPacket::InformAndActivate { zxid, designated_leader, txn },
+                    },
+                );
+            }
+        }
+        self.synchronize_waiting(core, epoch, out);
+    }
+
+    fn synchronize_waiting(&mut self, core: &Core, epoch: Epoch, out: &mut Effects) {
+        let is_waiting = |observer: &Observer| matches!(observer.progress, Progress::EpochAcked(_));
+        let waiting = self.observers.iter().filter(|(_, observer)| is_waiting(observer)).map(|(link, _)| *link);
+        for link in waiting.collect::<Vec<_>>() {
+            self.synchronize(core, epoch, link, out);
+        }
+    }
+
+    /// The leader pings us: so do we, and drop who has been silent.
+    pub fn on_ping(&mut self, core: &Core, now: Now, epoch: Epoch, zxid: Zxid, out: &mut Effects) {
+        self.synchronize_waiting(core, epoch, out);
+        let mut silent = Vec::new();
+        for (link, observer) in &self.observers {
+            let limit = match observer.progress {
+                Progress::UpToDate => core.sync_limit_micros(),
+                // It may be reading a snapshot.
+                _ => core.init_limit_micros() + core.sync_limit_micros(),
+            };
+            let silence = now.micros.saturating_sub(observer.last_heard);
+            if silence > limit {
+                silent.push((*link, silence / 1000));
+            } else if observer.progress >= Progress::Synchronizing {
+                out.send(*link, QuorumPacket::Ping { zxid, touched: None });
+            }
+        }
+        for (link, ms) in silent {
+            self.drop_observer(link, &format!("it has been silent for {ms} ms"), out);
+        }
+    }
+
+    /// The sessions that the observers have reported since the last call.
+    pub fn take_touched(&mut self) -> impl Iterator<Item = TouchedSession> + use<> {
+        std::mem::take(&mut self.touched)
+            .into_iter()
+            .map(|(session, timeout_ms)| TouchedSession { session, timeout_ms })
+    }
+
+    /// The role has ended: closes the links.
+    pub fn end(self, out: &mut Effects) {
+        out.links.extend(self.observers.into_keys().map(|link| LinkOp::Close { link }));
+    }
+}
