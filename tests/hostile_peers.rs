@@ -101,7 +101,7 @@ impl Host {
         self.ended |= out.end.is_some();
         for op in out.links {
             match op {
-                LinkOp::Connect { leader } => self.connecting = Some(leader),
+                LinkOp::Connect { leader } | LinkOp::ConnectMaster { server: leader } => self.connecting = Some(leader),
                 LinkOp::Send { packet, .. } => packet.write(&mut Vec::new()),
                 LinkOp::StreamSnapshot { zxid, .. } => drop(self.body_at(zxid)),
                 LinkOp::StreamLog { .. } => {}

@@ -106,9 +106,16 @@ class EnsembleBase(Generic[_Member]):
     _member_type: type[_Member]
 
     def __init__(
-        self, servers: int = 3, *, dir: StrPath | None = None, tick_time_ms: int = 200, timeout: float = 30.0
+        self,
+        servers: int = 3,
+        *,
+        observers: int = 0,
+        dir: StrPath | None = None,
+        tick_time_ms: int = 200,
+        timeout: float = 30.0,
     ) -> None:
         self._servers = _count("servers", servers)
+        self._observers = _count("observers", observers, least=0)
         self._dir = None if dir is None else os.fspath(dir)
         self._tick_time_ms = _count("tick_time_ms", tick_time_ms)
         self._timeout = timeout
@@ -157,9 +164,16 @@ class EnsembleBase(Generic[_Member]):
         Raises:
             ClosedError: It does not run.
         """
-        return tuple(
-            m for m in self.members if (s := m.status).role is Role.FOLLOWING and s.serving and not m.is_paused
-        )
+        return self._serving_as(Role.FOLLOWING)
+
+    @property
+    def observers(self) -> tuple[_Member, ...]:
+        """The members that serve as observers now, by id.
+
+        Raises:
+            ClosedError: It does not run.
+        """
+        return self._serving_as(Role.OBSERVING)
 
     @property
     def logs(self) -> list[LogLine]:
@@ -191,11 +205,14 @@ class EnsembleBase(Generic[_Member]):
         return iter(self.members)
 
     def __len__(self) -> int:
-        return self._servers
+        return self._servers + self._observers
 
     def __repr__(self) -> str:
         state = "not running" if self._core is None else self._members
-        return f"<Ensemble of {self._servers}: {state}>"
+        return f"<Ensemble of {len(self)}: {state}>"
+
+    def _serving_as(self, role: Role) -> tuple[_Member, ...]:
+        return tuple(m for m in self.members if (s := m.status).role is role and s.serving and not m.is_paused)
 
     def _running(self) -> EnsembleCore:
         if self._core is None:
@@ -242,12 +259,12 @@ class EnsembleBase(Generic[_Member]):
         return ", ".join(f"{m.id} is {m.status.role}{', paused' if m.is_paused else ''}" for m in self.members)
 
 
-def _count(what: str, given: int) -> int:
-    """A number of at least one."""
+def _count(what: str, given: int, least: int = 1) -> int:
+    """A number of at least so many."""
     if isinstance(given, bool) or not isinstance(given, int):
         raise TypeError(f"{what} is a whole number, not {given!r}")
-    if given < 1:
-        raise ValueError(f"{what} is at least one, not {given}")
+    if given < least:
+        raise ValueError(f"{what} is at least {'one' if least == 1 else least}, not {given}")
     return given
 
 

@@ -54,11 +54,13 @@ class EnsembleCore:
     """A running ensemble; dropping it kills it."""
 
     @staticmethod
-    def start(servers: int, directory: _Path | None, tick_time_ms: int, timeout_s: float) -> EnsembleCore:
+    def start(
+        servers: int, observers: int, directory: _Path | None, tick_time_ms: int, timeout_s: float
+    ) -> EnsembleCore:
         """Start members and wait until all serve."""
     @staticmethod
     def start_async(
-        servers: int, directory: _Path | None, tick_time_ms: int, timeout_s: float
+        servers: int, observers: int, directory: _Path | None, tick_time_ms: int, timeout_s: float
     ) -> asyncio.Future[EnsembleCore]:
         """As `start`."""
     def ids(self) -> list[int]:

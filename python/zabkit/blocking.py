@@ -90,7 +90,9 @@ class Ensemble(EnsembleBase[Member]):
     def start(self) -> None:
         """Start all members and return when all serve."""
         if self._core is None:
-            self._started(EnsembleCore.start(self._servers, self._dir, self._tick_time_ms, self._timeout))
+            self._started(
+                EnsembleCore.start(self._servers, self._observers, self._dir, self._tick_time_ms, self._timeout)
+            )
 
     def stop(self) -> None:
         """Stop all members, end their threads, remove the folder if it was temporary. A second time is nothing."""

@@ -112,7 +112,8 @@ class Ensemble(EnsembleBase[Member]):
     interpreter: a blocked event loop costs no leader.
 
     Args:
-        servers: How many; a majority must be up to serve.
+        servers: How many vote; a majority must be up to serve.
+        observers: How many more follow without a vote; their ids come behind.
         dir: Where their data lives, in folders ``1``, ``2``, ...; None for a temporary folder that goes at the end.
         tick_time_ms: ZooKeeper's ``tickTime``; heartbeats and session timeouts are counted in it.
         timeout: How long the start may take, in seconds.
@@ -127,7 +128,10 @@ class Ensemble(EnsembleBase[Member]):
             StartError: A directory or port cannot be used, or they do not serve in time. Nothing is left running.
         """
         if self._core is None:
-            self._started(await EnsembleCore.start_async(self._servers, self._dir, self._tick_time_ms, self._timeout))
+            started = EnsembleCore.start_async(
+                self._servers, self._observers, self._dir, self._tick_time_ms, self._timeout
+            )
+            self._started(await started)
 
     async def stop(self) -> None:
         """Stop all members, end their threads, remove the folder if it was temporary. A second time is nothing."""
@@ -220,7 +224,11 @@ class Ensemble(EnsembleBase[Member]):
 
     def __enter__(self) -> blocking.Ensemble:
         self._blocking = blocking.Ensemble(
-            self._servers, dir=self._dir, tick_time_ms=self._tick_time_ms, timeout=self._timeout
+            self._servers,
+            observers=self._observers,
+            dir=self._dir,
+            tick_time_ms=self._tick_time_ms,
+            timeout=self._timeout,
         )
         return self._blocking.__enter__()
 

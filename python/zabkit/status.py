@@ -16,6 +16,8 @@ class Role(str, Enum):
     """It takes part in an election, or waits for a quorum."""
     LEADING = "leading"
     FOLLOWING = "following"
+    OBSERVING = "observing"
+    """It follows without a vote."""
     STANDALONE = "standalone"
     ENDED = "ended"
     """It was stopped or killed, or ended by itself; then `Status.failure` says why."""

@@ -28,16 +28,17 @@ pub(super) struct EnsembleCore {
 
 #[pymethods]
 impl EnsembleCore {
-    /// Starts `servers` members; `directory` None means a temporary one.
+    /// Starts `servers` members that vote and `observers` that do not; `directory` None means a temporary one.
     #[staticmethod]
     fn start(
         py: Python<'_>,
         servers: usize,
+        observers: usize,
         directory: Option<PathBuf>,
         tick_time_ms: u32,
         timeout_s: f64,
     ) -> PyResult<Self> {
-        let work = starting(servers, directory, tick_time_ms, timeout_s)?;
+        let work = starting(servers, observers, directory, tick_time_ms, timeout_s)?;
         wait(py, work)
     }
 
@@ -46,11 +47,12 @@ impl EnsembleCore {
     fn start_async(
         py: Python<'_>,
         servers: usize,
+        observers: usize,
         directory: Option<PathBuf>,
         tick_time_ms: u32,
         timeout_s: f64,
     ) -> PyResult<Bound<'_, PyAny>> {
-        let work = starting(servers, directory, tick_time_ms, timeout_s)?;
+        let work = starting(servers, observers, directory, tick_time_ms, timeout_s)?;
         later(py, work)
     }
 
@@ -278,12 +280,13 @@ impl EnsembleCore {
 
 fn starting(
     servers: usize,
+    observers: usize,
     directory: Option<PathBuf>,
     tick_time_ms: u32,
     timeout_s: f64,
 ) -> PyResult<impl FnOnce() -> PyResult<EnsembleCore> + Send> {
     let timeout = seconds(timeout_s)?;
-    let config = EnsembleConfig { servers, dir: directory, tick_time_ms, ..EnsembleConfig::default() };
+    let config = EnsembleConfig { servers, observers, dir: directory, tick_time_ms, ..EnsembleConfig::default() };
     Ok(move || {
         let ensemble = Ensemble::start(config).map_err(|error| start_error(&error))?;
         all_serving(&ensemble, ensemble.ids(), timeout).map_err(|error| start_error(&error))?;

@@ -14,8 +14,7 @@ use super::status::Signal;
 use super::temporary::TemporaryDir;
 use super::{Config, Exit, LimitsConfig, NodesConfig, Role, Server, SessionsConfig, StartError, Status, Whitelist};
 use crate::peer::CatchUpRules;
-use crate::records::{Epoch, ServerId, Zxid};
-use crate::records::{HostPort, ServerAddr};
+use crate::records::{Epoch, HostPort, PeerType, ServerAddr, ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -32,8 +31,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// What an ensemble is to be. The defaults are for tests on a busy machine: quick, but not nervous.
 #[derive(Clone, Debug)]
 pub struct EnsembleConfig {
-    /// How many servers, all of them voters; their ids are 1, 2, …
+    /// How many servers vote; their ids are 1, 2, …
     pub servers: usize,
+    /// How many more follow without a vote; their ids come behind.
+    pub observers: usize,
     /// One directory for each member below it; `None`: a temporary one, removed at the end. In a temporary one nothing
     /// is synced: no member can lose what is in the kernel's memory, and the machine's end is the end of the folder.
     pub dir: Option<PathBuf>,
@@ -57,6 +58,7 @@ impl Default for EnsembleConfig {
     fn default() -> Self {
         EnsembleConfig {
             servers: 3,
+            observers: 0,
             dir: None,
             tick_time_ms: 200,
             init_limit: 50,
@@ -121,7 +123,7 @@ impl Ensemble {
             Reserved::new().map_err(|source| StartError::Bind { what, addr: "127.0.0.1:0".to_owned(), source })
         };
         let mut ports = BTreeMap::new();
-        for id in 1..=config.servers.max(1) {
+        for id in 1..=config.servers.max(1) + config.observers {
             let (client, quorum, election) = (reserve("client")?, reserve("quorum")?, reserve("election")?);
             ports.insert(ServerId(id as i64), MemberPorts { client, quorum, election });
         }
@@ -209,8 +211,13 @@ impl Ensemble {
     }
 
     fn reaches_majority(&self, id: ServerId) -> bool {
-        2 * self.ids().into_iter().filter(|&other| other == id || !self.net.is_cut(id, other)).count()
-            > self.ports.len()
+        let voters = || self.ids().into_iter().filter(|&other| self.role(other) == PeerType::Participant);
+        2 * voters().filter(|&other| other == id || !self.net.is_cut(id, other)).count() > voters().count()
+    }
+
+    /// What a member is in the configuration.
+    fn role(&self, id: ServerId) -> PeerType {
+        if id.0 <= self.config.servers.max(1) as i64 { PeerType::Participant } else { PeerType::Observer }
     }
 
     /// Blocks until there is a leader that serves.
@@ -457,7 +464,8 @@ impl Ensemble {
         };
         if self.ports.len() > 1 {
             config.my_id = Some(id);
-            config.ensemble.servers = self.ports.iter().map(|(&id, ports)| (id, ports.line())).collect();
+            let line = |(&id, ports): (&ServerId, &MemberPorts)| (id, ports.line(self.role(id)));
+            config.ensemble.servers = self.ports.iter().map(line).collect();
         }
         let (net, journal, disk) = (self.net.clone(), self.journal.clone(), self.disks[&id].clone());
         let injuries = Injuries { id, net, disk, journal };
@@ -486,8 +494,8 @@ impl MemberPorts {
         })
     }
 
-    fn line(&self) -> ServerAddr {
+    fn line(&self, role: PeerType) -> ServerAddr {
         let client = Some(HostPort::new("127.0.0.1", self.client.port()));
-        ServerAddr { client, ..ServerAddr::at("127.0.0.1", self.quorum.port(), self.election.port()) }
+        ServerAddr { client, role, ..ServerAddr::at("127.0.0.1", self.quorum.port(), self.election.port()) }
     }
 }

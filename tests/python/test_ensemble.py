@@ -26,6 +26,21 @@ def test_three_members_have_one_leader_and_two_followers(zk_ensemble: Ensemble) 
     assert len(zk_ensemble) == 3
 
 
+def test_observers_follow_without_a_vote(connect: Connect) -> None:
+    with zabkit.Ensemble(1, observers=2) as ensemble:
+        assert len(ensemble) == 3
+        assert [m.status.role for m in ensemble] == [Role.LEADING, Role.OBSERVING, Role.OBSERVING]
+        assert [m.id for m in ensemble.observers] == [2, 3]
+        connect(ensemble[3].hosts).create("/app", b"v1")
+        reader = connect(ensemble[2].hosts)
+        reader.sync("/app")
+        assert reader.get("/app")[0] == b"v1"
+        ensemble[1].kill()
+        until(lambda: not ensemble.observers)
+        ensemble[1].restart()
+        until(lambda: len(ensemble.observers) == 2)
+
+
 def test_with_gives_the_blocking_class() -> None:
     with zabkit.Ensemble(1) as ensemble:
         assert isinstance(ensemble, Ensemble)
