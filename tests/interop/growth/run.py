@@ -2,12 +2,13 @@
 
 Meanwhile five kazoo clients write, hold ephemerals and watch (`harness/kazoo_load.py`). A joiner is started with the
 members of the moment and itself in its list; it follows the leader without a vote, and a reconfig takes it in. Who
-leaves is taken out first and ended then; both times the leader is among those. Between the steps every server must show
-the new list in `/zookeeper/config`, and every client must go on; at the end what the clients hold is compared with what
-the last server has.
+leaves is taken out first and ended then; both times the leader is among those. In between, each of the three is started
+again as the other kind, with the `zoo.cfg` and the dynamic file that the reconfigs have left. After each step every
+server must show the new list in `/zookeeper/config`, and every client must go on; at the end what the clients hold is
+compared with what the last server has.
 
     run.py            zabkit alone, and with Apache 3.8.0: which of them begins, and who joins, in three mixtures
-    run.py --quick    zabkit alone up to five, one mixture up to three
+    run.py --quick    zabkit alone up to five, one mixture up to four
     run.py --kinds Apache    Apache alone (or zabkit, or a list in the order of the ids: zabkit,Apache,zabkit)
 """
 
@@ -87,6 +88,8 @@ class Growth:
                         self.grow(size)
                     else:
                         self.shrink(size)
+                        if size > 1:
+                            self.change_kinds()
                 self.load.finish()
                 for text, wrong in self.load.verdicts(self.members):
                     self.check(text, wrong)
@@ -151,6 +154,14 @@ class Growth:
         self.reconfig(leaving=",".join(str(member.id) for member in leaving))
         # What clients that stay with it see of a server without a vote is not looked at here.
         self.settle(f"{before} -> {size}: {said} left", begun, leaving)
+
+    def change_kinds(self):
+        """Each member is started again as the other kind, on the files that its reconfigs have left."""
+        for member in self.members:
+            begun, old = time.monotonic(), mixed.described(member)
+            others = [kind for kind in self.kinds if kind != member.kind]
+            mixed.take_over(self.servers, member, others[0] if others else member.kind)
+            self.settle(f"server {old} became {mixed.described(member)}", begun)
 
     def leader(self):
         return wait_until(
@@ -219,7 +230,7 @@ def main():
         named = {kind.name: kind for kind in (apache, zabkit)}
         plan = [([named[name] for name in options.kinds.split(",")] * 5, whole)]
     elif options.quick:
-        plan = [([zabkit] * 5, whole), ([apache, zabkit, zabkit], [1, 3, 1])]
+        plan = [([zabkit] * 5, whole), ([apache, zabkit, apache, zabkit], [1, 4, 3, 1])]
     else:
         plan = [
             ([zabkit] * 5, whole),
