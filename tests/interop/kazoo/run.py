@@ -25,11 +25,6 @@ SUITE = ROOT.parent / "shared" / "tools" / "kazoo-suite"
 #: The result of the same tests on three Apache servers: which there are, and which are skipped there too.
 BASELINE = SUITE / "baseline-apache-3.8.0.json"
 
-#: Tests that may fail for now, and why. One that passes must go from here: it is counted as a failure until it does.
-WAITING = {
-    "test_client.py::TestReconfig::test_add_remove_observer": "zabkit does not change an ensemble's members yet",
-}
-
 #: Modules that have the machine to themselves, also with `--quick`, because tests in them race against themselves.
 #: test_sasl: kazoo's `start` wakes up when it is connected and then looks whether it is, while its other thread goes on
 #: to log in; refused before the look, it takes that for a time-out (on a machine with eight times the work that it can
@@ -75,12 +70,8 @@ def verdicts(tests, expected):
         why = why[0].strip() if why else ""
         if here.get("server_deaths"):
             yield name, "failed", f"a server ended by itself: {here['server_deaths']}"
-        elif outcome == "passed" and name in WAITING:
-            yield name, "failed", "it passes: take it out of WAITING in tests/interop/kazoo/run.py"
         elif outcome == "passed":
             yield name, "passed", ""
-        elif outcome == "failed" and name in WAITING:
-            yield name, "skipped", f"waits: {WAITING[name]}"
         elif outcome == "skipped" and expected[name]["outcome"] == "skipped":
             yield name, "skipped", f"on Apache too: {why}"
         else:
