@@ -4,10 +4,13 @@ use crate::server::{Config, Exit, Listeners, Server, StartError, log};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Wrong arguments, or a configuration that cannot be used.
 const EXIT_INVALID: u8 = 2;
+/// How long a leader is given to hand over.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(60);
 /// An error that nobody foresaw.
 const EXIT_UNEXPECTED: u8 = 1;
 
@@ -93,6 +96,8 @@ fn serve(config: Config) -> std::io::Result<End> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
+        // A leader is asked to let another server lead.
+        let mut asked = signal(SignalKind::user_defined1())?;
         let (started, mut start) = tokio::sync::oneshot::channel();
         thread("start", move || drop(started.send(Server::start(config, Listeners::default()))))?;
         let server = tokio::select! {
@@ -106,11 +111,20 @@ fn serve(config: Config) -> std::io::Result<End> {
         let (ended, mut end) = tokio::sync::oneshot::channel();
         let waiting = server.clone();
         thread("wait", move || drop(ended.send(waiting.wait())))?;
-        tokio::select! {
-            exit = &mut end => Ok(End::Server(exit.unwrap_or(Exit::Killed))),
-            number = signals.next() => {
-                tracing::info!("signal {number}: the server is stopped");
-                Ok(End::Signal { number, exit: server.stop() })
+        loop {
+            tokio::select! {
+                exit = &mut end => return Ok(End::Server(exit.unwrap_or(Exit::Killed))),
+                Some(()) = asked.recv() => {
+                    let server = server.clone();
+                    thread("hand over", move || match server.hand_over(HAND_OVER_LIMIT) {
+                        Ok(()) => tracing::info!("SIGUSR1: another server leads now, or is about to"),
+                        Err(error) => tracing::warn!("SIGUSR1: {error}"),
+                    })?;
+                }
+                number = signals.next() => {
+                    tracing::info!("signal {number}: the server is stopped");
+                    return Ok(End::Signal { number, exit: server.stop() });
+                }
             }
         }
     })

@@ -68,11 +68,23 @@ pub struct RoleRules {
     pub observer_delay_ms: u32,
     /// `observerMasterPort` is set: followers take observers, and observers go to followers.
     pub observer_masters: bool,
+    /// When the low half of a zxid has come so far, the leader hands over, so that the next epoch begins; at most
+    /// [`HAND_OVER_AT`], which is the default.
+    pub hand_over_at: u32,
 }
+
+/// What may still be proposed behind it is less by far than what is left of the counter.
+pub const HAND_OVER_AT: u32 = u32::MAX - (1 << 20);
 
 impl Default for RoleRules {
     fn default() -> Self {
-        RoleRules { leader_serves: true, observer_logs: true, observer_delay_ms: 200, observer_masters: false }
+        RoleRules {
+            leader_serves: true,
+            observer_logs: true,
+            observer_delay_ms: 200,
+            observer_masters: false,
+            hand_over_at: HAND_OVER_AT,
+        }
     }
 }
 
@@ -110,6 +122,8 @@ pub struct Core {
     pub current_epoch: Epoch,
     /// The largest epoch that another server was known to have accepted when we stepped down for it.
     pub epoch_promised: Epoch,
+    /// Whom to vote for first in the next election: the last one ended our role by a hand-over.
+    pub successor: Option<ServerId>,
     /// The last transaction handed to the log, committed or not.
     pub last_logged: Zxid,
     /// What the database has applied once this step's effects are performed.
@@ -158,6 +172,7 @@ impl Core {
             accepted_epoch: boot.accepted_epoch,
             current_epoch: boot.current_epoch,
             epoch_promised: Epoch(0),
+            successor: None,
             last_logged: boot.last_logged,
             last_committed: boot.last_logged,
             recent: CommittedLog::new(boot.recent, config.catch_up.recent_max),

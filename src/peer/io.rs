@@ -106,6 +106,8 @@ pub enum Input {
     /// The snapshot that an install or a periodic [`DiskOp::TakeSnapshot`] asked for is on disk under its final name.
     SnapshotSaved { generation: Generation, zxid: Zxid, install: bool },
 
+    /// The operator asks for another leader; nothing to one who does not lead.
+    HandOver,
     /// Where the learner of `link` stands in the log.
     LogSearched { generation: Generation, link: LinkId, place: LogPlace },
 
@@ -375,6 +377,10 @@ pub enum Note {
         how: &'static str,
         zxid: Zxid,
     },
+    /// This leader takes no more writes, and lets another server lead.
+    HandingOver {
+        reason: String,
+    },
     RoleEnded {
         reason: String,
     },
@@ -439,6 +445,7 @@ impl fmt::Display for Note {
             }
             Note::SyncReceived { how: "SNAP", zxid } => write!(f, "Getting a snapshot from leader {zxid}"),
             Note::SyncReceived { zxid, .. } => write!(f, "Getting a diff from the leader {zxid}"),
+            Note::HandingOver { reason } => write!(f, "handing over: {reason}"),
             Note::RoleEnded { reason } => write!(f, "Shutdown called. For the reason {reason}"),
             Note::ConfigurationProposed { version } => write!(f, "configuration {version:x} is proposed"),
             Note::ConfigurationActivated { configuration } => {

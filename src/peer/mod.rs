@@ -45,7 +45,7 @@ mod test_host;
 #[cfg(all(test, not(loom)))]
 mod watch_tests;
 
-pub use self::core::{PeerConfig, RoleRules, SessionRules};
+pub use self::core::{HAND_OVER_AT, PeerConfig, RoleRules, SessionRules};
 pub use auth::AuthNote;
 pub use database::{Database, ServerStats};
 pub use in_flight::InFlight;

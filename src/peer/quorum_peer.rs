@@ -382,8 +382,8 @@ impl QuorumPeer {
             _ => ReadOnly::Never,
         };
         self.role = Role::Looking { read_only };
-        let first =
-            Vote { peer_epoch: self.core.current_epoch.0, zxid: self.core.last_logged, leader: self.core.my_id() };
+        let leader = self.core.successor.take().unwrap_or(self.core.my_id());
+        let first = Vote { peer_epoch: self.core.current_epoch.0, zxid: self.core.last_logged, leader };
         out.notes.push(Note::StateChanged { state: "LOOKING" });
         let decision = self.core.election.start(now.micros, first, &mut out.election);
         out.notes.push(Note::ElectionStarted { round: self.core.election.round(), zxid: first.zxid });

@@ -13,7 +13,7 @@ use super::net_faults::{NetFaults, Slow};
 use super::status::Signal;
 use super::temporary::TemporaryDir;
 use super::{Config, Exit, LimitsConfig, NodesConfig, Role, Server, SessionsConfig, StartError, Status, Whitelist};
-use crate::peer::CatchUpRules;
+use crate::peer::{CatchUpRules, RoleRules};
 use crate::records::{Epoch, HostPort, PeerType, ServerAddr, ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -52,6 +52,7 @@ pub struct EnsembleConfig {
     pub workers: u32,
     /// How members that were away are brought up to date.
     pub catch_up: CatchUpRules,
+    pub roles: RoleRules,
 }
 
 impl Default for EnsembleConfig {
@@ -69,6 +70,7 @@ impl Default for EnsembleConfig {
             pre_alloc_kib: 1024,
             workers: 0,
             catch_up: CatchUpRules::default(),
+            roles: RoleRules::default(),
         }
     }
 }
@@ -177,6 +179,14 @@ impl Ensemble {
     pub fn client_addr(&self, id: ServerId) -> Result<SocketAddr, EnsembleError> {
         let ports = self.ports.get(&id).ok_or(EnsembleError::Unknown(id))?;
         Ok(SocketAddr::from(([127, 0, 0, 1], ports.client.port())))
+    }
+
+    /// Lets another member lead; see [`Server::hand_over`].
+    pub fn hand_over(&self, timeout: Duration) -> Result<ServerId, EnsembleError> {
+        let leader = self.wait_for_leader(timeout)?;
+        let server = self.lock().get(&leader).cloned().ok_or(EnsembleError::Unknown(leader))?;
+        server.hand_over(timeout).map_err(|error| EnsembleError::Refused(error.to_string()))?;
+        self.wait_for_leader(timeout)
     }
 
     /// The directory of one member.
@@ -459,7 +469,11 @@ impl Ensemble {
             pre_alloc_kib: self.config.pre_alloc_kib,
             four_letter_words: Whitelist::All,
             workers: self.config.workers,
-            quorum: QuorumConfig { catch_up: self.config.catch_up, ..QuorumConfig::default() },
+            quorum: QuorumConfig {
+                catch_up: self.config.catch_up,
+                roles: self.config.roles,
+                ..QuorumConfig::default()
+            },
             ..Config::default()
         };
         if self.ports.len() > 1 {

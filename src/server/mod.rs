@@ -52,6 +52,7 @@ pub use listen::Listeners;
 pub use start::StartError;
 pub use status::{Exit, Role, Status};
 
+use crate::peer::io::Input;
 use disk::DiskQueue;
 use injuries::Injuries;
 use shared::{Event, Shared};
@@ -69,6 +70,20 @@ pub const VERSION_LINE: &str = concat!("3.9.4-zabkit-", env!("CARGO_PKG_VERSION"
 const DISK_LIMIT: Duration = Duration::from_secs(1);
 /// How long a server that is to be paused may take to come to a stop.
 const PAUSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a server has not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandOverError {
+    #[error("only a leader can hand over, this server is {0}")]
+    NotLeading(Role),
+    /// Wait until another voter is there.
+    #[error("there is no follower that could lead")]
+    Alone,
+    /// It still leads: others are not up to date, or its disk does not answer.
+    #[error("it still leads after {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
+}
 
 /// A running server. Dropping it kills it.
 pub struct Server {
@@ -120,6 +135,30 @@ impl Server {
                 Exit::Stopped | Exit::Killed => None,
             }),
         }
+    }
+
+    /// Lets another server lead: this one takes no more writes, waits until the others have all there is, and votes for
+    /// one of them. Clients keep their sessions; those of this ensemble lose their connections, as at each change of
+    /// leader. Blocks until the role has ended or for `timeout`.
+    pub fn hand_over(&self, timeout: Duration) -> Result<(), HandOverError> {
+        let deadline = Instant::now() + timeout;
+        let mut status = self.status();
+        if status.role != Role::Leading || !status.serving {
+            return Err(HandOverError::NotLeading(status.role));
+        }
+        let learners = self.shared.peer_status().learners;
+        if learners.followers <= learners.non_voting {
+            return Err(HandOverError::Alone);
+        }
+        let epoch = status.epoch;
+        self.shared.input(Input::HandOver);
+        while status.role == Role::Leading && status.epoch == epoch {
+            if Instant::now() >= deadline {
+                return Err(HandOverError::TimedOut(timeout));
+            }
+            status = self.wait_status(status.version, deadline);
+        }
+        Ok(())
     }
 
     /// Clean end: no more clients, their connections closed, the log flushed, all threads joined. A paused one goes on
@@ -214,7 +253,6 @@ impl Drop for Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::io::Input;
 
     fn standalone(dir: &std::path::Path) -> Server {
         let mut config = Config::standalone(0, dir.to_owned());

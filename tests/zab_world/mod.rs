@@ -99,6 +99,8 @@ impl World {
             ["rule", "upgrade"] => self.rules.upgrade = true,
             ["rule", "read-only"] => self.rules.read_only_after_ms = Some(2000),
             ["rule", "memory", count] => self.catch_up.recent_max = count.parse().unwrap(),
+            ["rule", "hand", "over", "at", counter] => self.roles.hand_over_at = counter.parse().unwrap(),
+            ["hand", "over", id] => self.queue.push_back((server(id), Input::HandOver)),
             ["rule", "no", "log"] => self.catch_up.log_size_factor = None,
             ["rule", "snapshots", "only"] => self.catch_up.snapshots_only = true,
             ["start", "all"] => self

@@ -88,6 +88,9 @@ impl Leader {
         db: &Database,
         out: &mut Effects,
     ) -> Result<(), Leave> {
+        if self.hand_over.is_some() {
+            return Ok(()); // The client loses its connection when the role ends, and asks another server.
+        }
         let Some(in_flight) = &mut self.in_flight else { return Ok(()) };
         if self.broadcast.last_proposed().counter() >= u32::MAX - 1 {
             // The low 32 bits are used up: the next epoch starts at 1 again. ZooKeeper: XidRolloverException.
@@ -109,6 +112,7 @@ impl Leader {
             }
         }
         core.log(proposal, out);
+        self.hand_over_if_due(core, now, out);
         Ok(())
     }
 

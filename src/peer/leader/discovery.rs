@@ -99,6 +99,20 @@ impl Leader {
             .chain([me])
     }
 
+    /// A standalone server begins another epoch by itself, when the zxids of the last one are used up. What it begins
+    /// with; it is on disk before the next transaction is.
+    pub(super) fn next_epoch_alone(&mut self, core: &mut Core, out: &mut Effects) -> Zxid {
+        let epoch = Epoch(self.epoch.0.max(core.accepted_epoch.0) + 1);
+        if epoch.0 >= EPOCH_MAX {
+            return core.last_logged;
+        }
+        (self.epoch, core.accepted_epoch, core.current_epoch) = (epoch, epoch, epoch);
+        let generation = core.generation;
+        out.disk.push(DiskOp::SaveAcceptedEpoch { generation, epoch });
+        out.disk.push(DiskOp::SaveCurrentEpoch { generation, epoch });
+        Zxid::new(epoch, 0)
+    }
+
     /// With a quorum connected, the new epoch is larger than any that one of its members has accepted.
     pub(super) fn try_accept_epoch(&mut self, core: &mut Core, out: &mut Effects) {
         let known = self.with_me(core, |learner| learner.progress >= Progress::Known);
@@ -107,6 +121,11 @@ impl Leader {
         }
         let accepted = self.learners.values().map(|learner| learner.accepted_epoch).max().unwrap_or_default();
         let accepted = accepted.max(core.accepted_epoch).max(core.epoch_promised);
+        if accepted.0 + 1 >= EPOCH_MAX {
+            let text =
+                format!("no epoch can follow {accepted}: this ensemble has used up its epochs, and needs a new start");
+            return out.notes.push(Note::Warning(text));
+        }
         self.epoch = Epoch(accepted.0 + 1);
         self.phase = Phase::AcceptingEpoch;
         core.accepted_epoch = self.epoch;

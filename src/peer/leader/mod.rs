@@ -8,6 +8,7 @@
 mod broadcast;
 mod catch_up;
 mod discovery;
+mod hand_over;
 mod observers;
 mod quota_log;
 mod reaper;
@@ -25,6 +26,7 @@ use super::io::{DbOp, Effects, Input, LinkId, LinkOp, LogPlace, Note, Now};
 use super::sessions::SessionTracker;
 use crate::records::{Epoch, QuorumPacket, ServerId, Zxid};
 use crate::zab::Broadcast;
+use hand_over::HandOver;
 use quota_log::QuotaLog;
 use reaper::Reaper;
 use reconfig::Committed;
@@ -125,6 +127,8 @@ pub struct Leader {
     quota_log: QuotaLog,
     /// The oldest proposal that is not on our own disk, and since when it has been the oldest.
     unflushed: Option<(Zxid, u64)>,
+    /// Nothing is proposed any more, and the role ends soon.
+    hand_over: Option<HandOver>,
     next_ping: u64,
     /// When this machine last ran, in microseconds.
     last_step: u64,
@@ -151,6 +155,7 @@ impl Leader {
             reaper: Reaper::new(core.config.reaper, now),
             quota_log: QuotaLog::default(),
             unflushed: None,
+            hand_over: None,
             next_ping: now.micros + core.tick_micros() / 2,
             last_step: now.micros,
             ping_count: 0,
@@ -162,7 +167,11 @@ impl Leader {
         }
         if core.is_standalone() {
             leader.epoch = core.last_logged.epoch();
-            leader.broadcast = Broadcast::new(core.quorums.clone(), core.last_logged.max(Zxid::ZERO));
+            let mut last = core.last_logged.max(Zxid::ZERO);
+            if last.counter() >= core.config.roles.hand_over_at {
+                last = leader.next_epoch_alone(core, out);
+            }
+            leader.broadcast = Broadcast::new(core.quorums.clone(), last);
             leader.establish(core, now, db, out);
         } else {
             leader.try_accept_epoch(core, out);
@@ -216,7 +225,8 @@ impl Leader {
         }
         self.notice_leap(core, now);
         self.on_input(core, now, input, db, out)?;
-        self.order_behind_syncs(core, now, db, out)
+        self.order_behind_syncs(core, now, db, out)?;
+        self.end_hand_over(core, now, out)
     }
 
     fn on_input(
@@ -261,6 +271,10 @@ impl Leader {
             }
             Input::CurrentEpochSaved { epoch, .. } => {
                 self.on_current_epoch_saved(core, now, epoch, db, out);
+                Ok(())
+            }
+            Input::HandOver => {
+                self.on_hand_over(core, now, out);
                 Ok(())
             }
             Input::LogSearched { link, place, .. } => {

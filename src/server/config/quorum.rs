@@ -5,7 +5,7 @@
 use super::ConfigError;
 use super::tls::TlsKeys;
 use super::value::Value;
-use crate::peer::{CatchUpRules, RoleRules};
+use crate::peer::{CatchUpRules, HAND_OVER_AT, RoleRules};
 use crate::zab::RECENT_COUNT;
 
 /// What a server needs for the others of its ensemble. Apache's defaults.
@@ -100,6 +100,7 @@ impl QuorumConfig {
             "multiAddress.reachabilityCheckEnabled" => drop(value.boolean()?),
             // Nothing that servers say to each other may wait for more of it.
             "leader.nodelay" | "follower.nodelay" => drop(value.boolean()?),
+            "zxidRolloverAt" => self.roles.hand_over_at = value.number()?.clamp(1, HAND_OVER_AT),
             "commitLogCount" => self.catch_up.recent_max = (value.number()? as usize).max(RECENT_COUNT),
             "forceSnapshotSync" => self.catch_up.snapshots_only = value.boolean()?,
             "snapshotSizeFactor" => self.catch_up.log_size_factor = size_factor(value)?,
