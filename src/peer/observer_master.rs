@@ -253,3 +253,118 @@ impl ObserverMaster {
         out.links.extend(self.observers.into_keys().map(|link| LinkOp::Close { link }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::core::{PeerConfig, RoleRules, SessionRules};
+    use super::super::{Boot, CatchUpRules, ReaperConfig};
+    use super::*;
+    use crate::records::{Configuration, ErrorTxn, PeerType, Txn, TxnBody};
+
+    const EPOCH: Epoch = Epoch(1);
+    const LINK: LinkId = LinkId(9);
+
+    fn zxid(counter: u32) -> Zxid {
+        Zxid::new(EPOCH, counter)
+    }
+
+    fn proposal(counter: u32) -> Proposal {
+        let body = TxnBody::Error(ErrorTxn { err: -101 });
+        let (session, zxid) = (SessionId(1), zxid(counter));
+        Proposal::new(Txn { session, cxid: 0, zxid, time_ms: 0, body, digest: None })
+    }
+
+    /// A follower that has committed 1 to 5.
+    fn follower() -> Core {
+        let config = PeerConfig {
+            my_id: Some(ServerId(1)),
+            ensemble: Configuration::of_voters((1..=3).map(ServerId)),
+            last_seen: None,
+            reconfig_enabled: false,
+            peer_type: PeerType::Participant,
+            roles: RoleRules { observer_masters: true, ..RoleRules::default() },
+            standalone_enabled: true,
+            tick_ms: 100,
+            init_limit: 10,
+            sync_limit: 5,
+            min_session_timeout_ms: 200,
+            max_session_timeout_ms: 2000,
+            sessions: SessionRules::default(),
+            snap_count: 1000,
+            reaper: ReaperConfig::default(),
+            catch_up: CatchUpRules::default(),
+            seed: 7,
+        };
+        let recent = (1..=5).map(proposal).collect();
+        Core::new(
+            config,
+            Boot { accepted_epoch: EPOCH, current_epoch: EPOCH, last_logged: zxid(5), recent, replayed: 0 },
+        )
+    }
+
+    fn sent(out: &mut Effects) -> Vec<&'static str> {
+        let name = |op| match op {
+            LinkOp::Send { packet, .. } => packet.name(),
+            LinkOp::Close { .. } => "close",
+            other => panic!("{other:?}"),
+        };
+        out.links.drain(..).map(name).collect()
+    }
+
+    /// The observer has connected and said what it has.
+    fn with_observer(core: &Core, has: Zxid, epoch: Option<Epoch>, out: &mut Effects) -> ObserverMaster {
+        let (mut master, now) = (ObserverMaster::default(), Now::default());
+        master.on_link_up(now, LINK);
+        let info = LearnerInfo { server: ServerId(4), protocol_version: PROTOCOL_VERSION, config_version: 0 };
+        let info = QuorumPacket::ObserverInfo { accepted_epoch: EPOCH, info };
+        assert!(master.on_packet(core, now, epoch, LINK, info, out).is_none());
+        if epoch.is_none() {
+            assert_eq!(sent(out), [""; 0], "nobody serves yet");
+            master.begin(core, EPOCH, out);
+        }
+        assert_eq!(sent(out), ["LEADERINFO"]);
+        let ack = QuorumPacket::AckEpoch { last_logged: has, current_epoch: None };
+        assert!(master.on_packet(core, now, Some(EPOCH), LINK, ack, out).is_none());
+        master
+    }
+
+    #[test]
+    fn an_observer_that_knows_more_waits_until_the_master_knows_it_too() {
+        let (mut core, mut out) = (follower(), Effects::default());
+        let mut master = with_observer(&core, zxid(6), Some(EPOCH), &mut out);
+        assert_eq!(sent(&mut out), [""; 0]);
+        core.log(proposal(6), &mut out);
+        core.commit_first(&mut out);
+        master.on_committed(&core, EPOCH, &proposal(6), None, &mut out);
+        assert_eq!(sent(&mut out), ["DIFF", "NEWLEADER"]);
+    }
+
+    #[test]
+    fn the_tail_of_an_older_epoch_is_cut_all_the_same() {
+        let (core, mut out) = (follower(), Effects::default());
+        with_observer(&core, Zxid::new(Epoch(2), 1), Some(EPOCH), &mut out);
+        assert_eq!(sent(&mut out), ["TRUNC", "NEWLEADER"]);
+    }
+
+    #[test]
+    fn who_comes_before_the_master_serves_is_answered_then() {
+        let (core, mut out) = (follower(), Effects::default());
+        let mut master = with_observer(&core, zxid(4), None, &mut out);
+        assert_eq!(sent(&mut out), ["DIFF", "PROPOSAL", "COMMIT", "NEWLEADER"]);
+        let now = Now { micros: 10_000_000, wall_ms: 0 };
+        master.on_ping(&core, now, EPOCH, zxid(5), &mut out);
+        assert_eq!(sent(&mut out), ["close"], "it has been silent for too long");
+    }
+
+    #[test]
+    fn an_ack_of_a_transaction_ends_the_link() {
+        let (core, mut out) = (follower(), Effects::default());
+        let mut master = with_observer(&core, zxid(5), Some(EPOCH), &mut out);
+        sent(&mut out);
+        for (ack, answer) in [(zxid(0), vec!["UPTODATE"]), (zxid(0), vec![]), (zxid(5), vec!["close"])] {
+            let ack = QuorumPacket::Ack { zxid: ack };
+            assert!(master.on_packet(&core, Now::default(), Some(EPOCH), LINK, ack, &mut out).is_none());
+            assert_eq!(sent(&mut out), answer);
+        }
+    }
+}

@@ -107,12 +107,23 @@ fn forwarded(session: SessionId, cxid: i32, request: Request) -> ForwardedReques
 
 /// The request that became this proposal.
 pub fn request_of(proposal: &QuorumPacket) -> ForwardedRequest {
-    let QuorumPacket::Proposal { txn, .. } = proposal else { panic!("{proposal:?}") };
+    let (QuorumPacket::Proposal { txn, .. } | QuorumPacket::Inform { txn, .. }) = proposal else {
+        panic!("{proposal:?}");
+    };
     let txn = Txn::read(&mut Reader::new(txn)).expect("a transaction");
     let request = match txn.body {
         TxnBody::CreateSession(body) => Request::CreateSession(CreateSessionRequest { timeout_ms: body.timeout_ms }),
         TxnBody::CloseSession { .. } => Request::CloseSession,
         TxnBody::Create(body) => create(&body.path, body.data.as_deref().unwrap_or_default(), body.ephemeral),
+        TxnBody::Create2(body) => match create(&body.path, body.data.as_deref().unwrap_or_default(), body.ephemeral) {
+            Request::Create(create) => Request::Create2(create),
+            other => other,
+        },
+        TxnBody::CreateTtl(body) => {
+            let acl = Some(body.acl.iter().map(RequestAcl::from).collect());
+            let (path, data, ttl_ms) = (Some(body.path), body.data, body.ttl_ms);
+            Request::CreateTtl(CreateTtlRequest { path, data, acl, flags: 5, ttl_ms })
+        }
         other => panic!("no request for {other:?}"),
     };
     forwarded(txn.session, txn.cxid, request)

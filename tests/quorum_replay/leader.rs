@@ -20,13 +20,15 @@ pub fn replay(sequence: &Sequence) -> Result<Counts, String> {
     let QuorumPacket::LeaderInfo { epoch, .. } = info else { panic!("{info:?}") };
     // What another leader has left it with.
     let before = (epoch.0 > 1).then(|| Before::of_leader(sequence));
+    let helper_id = (1..=3).map(ServerId).find(|id| *id != leader && *id != sequence.learner).expect("three vote");
+    let former = if sequence.is_observer { helper_id } else { sequence.learner };
     let policy = match &before {
         None => Policy::Elect,
-        Some(before) => Policy::Settled { leader: sequence.learner, zxid: before.zxid, peer_epoch: 1 },
+        Some(before) => Policy::Settled { leader: former, zxid: before.zxid, peer_epoch: 1 },
     };
     let world = World::start(sequence, leader, policy);
     if let Some(before) = &before {
-        let mut link = world.accept(sequence.learner);
+        let mut link = world.accept(former);
         before.establish(&world, &mut link)?;
         world.puppets.set(Policy::Elect);
     }
@@ -35,7 +37,6 @@ pub fn replay(sequence: &Sequence) -> Result<Counts, String> {
         compare_first_words(&world, &mut comparer)?;
     }
     let last = before.map_or(Zxid::ZERO, |before| before.zxid);
-    let helper_id = (1..=3).map(ServerId).find(|id| *id != leader && *id != sequence.learner).expect("three vote");
     let helper = Helper::new(helper_id, epoch, last);
     let mut replay =
         Replay { link: world.connect(), world, helper, comparer, received: VecDeque::new(), proposed: BTreeSet::new() };
@@ -85,7 +86,8 @@ impl Replay {
     fn prepare(&mut self) -> Result<(), String> {
         let sequence = &self.world.sequence;
         let running = ["sequence-01", "sequence-03", "sequence-04", "sequence-08", "sequence-10"];
-        if !running.contains(&&*sequence.name) {
+        // An observer makes no quorum.
+        if !running.contains(&&*sequence.name) && !sequence.is_observer {
             return Ok(());
         }
         let history = sequence.packets.iter().take_while(|packet| packet.kind != "NEWLEADER");
@@ -95,6 +97,7 @@ impl Replay {
         let mut requests = match &*sequence.name {
             "sequence-03" => helper::filler(Zxid(0x1_0000_003a), 5),
             "sequence-04" => helper::filler(Zxid(0x1_0000_003f), 9),
+            "sequence-05" => helper::filler(Zxid(0x1_0000_0040), 10),
             _ => Vec::new(),
         };
         if sequence.name == "sequence-04" {
@@ -102,6 +105,11 @@ impl Replay {
             // The session that goes on afterwards, in the place of the last request.
             requests.pop();
             requests.extend(later.as_ref().map(helper::session_of));
+        }
+        if sequence.name == "sequence-05" {
+            // The session that the history is of, in the place of the last request.
+            requests.pop();
+            requests.extend(history.first().map(helper::session_of));
         }
         requests.extend(history.iter().map(helper::request_of));
         for request in requests {
@@ -119,7 +127,7 @@ impl Replay {
                 Some(QuorumPacket::Request(request)) => {
                     requested.insert((request.session, request.cxid, request.body.op()));
                 }
-                Some(proposal @ QuorumPacket::Proposal { .. }) if is_serving => {
+                Some(proposal @ (QuorumPacket::Proposal { .. } | QuorumPacket::Inform { .. })) if is_serving => {
                     let request = helper::request_of(proposal);
                     if !requested.contains(&(request.session, request.cxid, request.body.op())) {
                         self.helper.begin(request)?;
@@ -156,7 +164,9 @@ impl Replay {
             let candidate = self.received[at].clone();
             let name = if recorded.kind == "SNAP-STREAM" { "SNAP-STREAM" } else { name_of(&candidate) };
             let is_loose = |name: &str| name == "PING" || is_serving && matches!(name, "PROPOSAL" | "COMMIT");
-            if name != recorded.name() && is_loose(name) && (is_loose(recorded.name()) || name == "PING") {
+            let comes_later =
+                recorded.name() == "PING" || is_loose(name) && (is_loose(recorded.name()) || name == "PING");
+            if name != recorded.name() && comes_later {
                 at += 1;
                 continue;
             }

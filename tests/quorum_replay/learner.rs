@@ -119,6 +119,10 @@ impl Before {
         link.send_packet(&QuorumPacket::UpToDate);
         link.next()?;
         for (zxid, txn) in &self.tail {
+            if world.is_observer() {
+                link.send_packet(&QuorumPacket::Inform { zxid: *zxid, txn: txn.clone().into() });
+                continue; // Which nobody acknowledges.
+            }
             link.send_packet(&QuorumPacket::Proposal { zxid: *zxid, txn: txn.clone().into() });
             link.next()?;
             // What is cut off later was never committed.
@@ -192,7 +196,7 @@ impl Replay {
         }
         self.wait_for_commits(&sequence.packets);
         let digest = self.world.server.status().tree_digest;
-        match sequence.packets.iter().rfind(|packet| packet.name() == "PROPOSAL") {
+        match sequence.packets.iter().rfind(|packet| is_txn(packet)) {
             Some(last) if last.bytes[last.bytes.len() - 12..][..8] != digest.to_be_bytes() && !self.is_cut() => {
                 Err(format!("the tree has the digest {digest:x}, another than {}", last.kind))
             }
@@ -210,7 +214,7 @@ impl Replay {
         if !sent.iter().any(|packet| packet.name() == "UPTODATE") {
             return;
         }
-        let commits = sent.iter().filter(|packet| packet.name() == "COMMIT");
+        let commits = sent.iter().filter(|packet| matches!(packet.name(), "COMMIT" | "INFORM"));
         let last = commits.map(|packet| i64::from_be_bytes(*packet.bytes[4..].first_chunk().unwrap())).max();
         let deadline = Instant::now() + PATIENCE;
         while self.world.server.status().last_processed.0 < last.unwrap_or(0) {
@@ -222,7 +226,7 @@ impl Replay {
     /// A leader's packet, with the sessions of this run, and the digest of a tree that has none of the recorded times.
     fn in_this_run(&self, packet: &Packet) -> Vec<u8> {
         let mut bytes = packet.bytes.clone();
-        if packet.name() == "PROPOSAL"
+        if is_txn(packet)
             && let Some(session) = self.comparer.sessions.get(&i64::from_be_bytes(*bytes[16..].first_chunk().unwrap()))
         {
             bytes[16..24].copy_from_slice(&session.to_be_bytes());
@@ -271,6 +275,11 @@ impl Replay {
             &mut self.comparer,
         )
     }
+}
+
+/// Whether a packet holds a transaction.
+fn is_txn(packet: &Packet) -> bool {
+    matches!(packet.name(), "PROPOSAL" | "INFORM")
 }
 
 fn send_request(client: &mut TcpStream, request: &ForwardedRequest) {

@@ -18,9 +18,9 @@ use compare::Counts;
 use script::Sequence;
 use table::Table;
 
-/// Not replayed yet, because we cannot be one: observers, and members that change.
+/// Not replayed yet: members that change.
 fn is_pending(sequence: &Sequence) -> bool {
-    sequence.is_observer || sequence.run == "reconfig"
+    sequence.run == "reconfig"
 }
 
 #[test]

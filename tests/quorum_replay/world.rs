@@ -14,6 +14,7 @@ use zabkit::server::{Config, Listeners, Server};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct World {
+    id: ServerId,
     pub server: Server,
     pub puppets: Puppets,
     /// The sequence, with the addresses of this run.
@@ -61,7 +62,12 @@ impl World {
         let puppets = Puppets::start(id, addr, election_listeners, config + "version=0", policy);
         let listeners = Listeners { client: None, election: Some(election), quorum: Some(quorum) };
         let server = Server::start(Config::from_file(&file).unwrap(), listeners).unwrap();
-        World { server, puppets, sequence, ports, quorum_port, quorum: quorum_listeners, _dir: dir }
+        World { id, server, puppets, sequence, ports, quorum_port, quorum: quorum_listeners, _dir: dir }
+    }
+
+    /// Whether our server is the observer of the recording.
+    pub fn is_observer(&self) -> bool {
+        self.sequence.is_observer && self.id == self.sequence.learner
     }
 
     /// The connection of the server to `leader`.
