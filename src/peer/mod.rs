@@ -34,7 +34,7 @@ mod reaper_tests;
 mod reconfig;
 #[cfg(all(test, not(loom)))]
 mod rules_tests;
-mod sasl;
+pub mod sasl;
 mod sessions;
 mod settings;
 #[cfg(all(test, not(loom)))]

@@ -7,7 +7,7 @@
 use super::auth::AuthNote;
 use super::io::ConnId;
 use super::limits::{Load, Share};
-use super::sasl::{Exchange, NONCE_BYTES};
+use super::sasl::{self, Exchange, NONCE_BYTES};
 use crate::jute::{Record, write_string};
 use crate::records::{
     ConnectResponse, ErrorCode, EventType, Id, NOTIFICATION_XID, ReplyHeader, Request, SYNC_CONNECTED, SessionId, Zxid,
@@ -265,7 +265,7 @@ impl Outbox {
 
     /// Lets the client log in by SASL. `nonce` is the host's: random, and never used before.
     pub fn allow_sasl(&self, nonce: [u8; NONCE_BYTES]) {
-        self.lock().sasl = Some(Box::new(Exchange::new(nonce)));
+        self.lock().sasl = Some(Box::new(Exchange::new(sasl::CLIENTS, nonce)));
     }
 
     /// Adds what else is known of who the client is, such as the

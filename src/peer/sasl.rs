@@ -1,4 +1,5 @@
-//! Login by SASL, the server's side of DIGEST-MD5 (RFC 2831): bytes in, bytes out.
+//! Login by SASL, both sides of DIGEST-MD5 (RFC 2831): bytes in, bytes out. Clients log in at servers, and servers at
+//! servers.
 //!
 //! The client's first token only asks; the server sends a challenge with a nonce, the client an answer that nobody can
 //! make without the password, the server one that proves the same of itself. The nonce comes in with the connection. A
@@ -14,14 +15,23 @@ use std::collections::BTreeMap;
 use std::fmt;
 use subtle::{Choice, ConstantTimeEq};
 
-/// Random bytes of a nonce.
-pub const NONCE_BYTES: usize = 32;
+/// Random bytes of a nonce, as many as Java takes.
+pub const NONCE_BYTES: usize = 30;
 /// Bytes of a client's token at most. RFC 2831, 2.1.2.
 const TOKEN_BYTES_MAX: usize = 4096;
 
 /// The realm and the server's name: the same everywhere, so that a password's hash does not depend on a host.
-const REALM: &str = "zk-sasl-md5";
-const DIGEST_URI: &str = "zookeeper/zk-sasl-md5";
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaslService {
+    realm: &'static str,
+    digest_uri: &'static str,
+}
+
+/// A client at a server.
+pub const CLIENTS: SaslService = SaslService { realm: "zk-sasl-md5", digest_uri: "zookeeper/zk-sasl-md5" };
+/// A server at another one.
+pub const SERVERS: SaslService =
+    SaslService { realm: "zk-quorum-sasl-md5", digest_uri: "zookeeper-quorum/zk-quorum-sasl-md5" };
 
 /// Users and their passwords.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -59,7 +69,8 @@ impl fmt::Debug for SaslUsers {
 
 /// Why a login has failed. For our own eyes: clients are told only that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SaslError {
+#[non_exhaustive]
+pub enum SaslError {
     #[error("a token after the last one")]
     OutOfTurn,
     #[error("a token that is too long")]
@@ -70,11 +81,13 @@ pub(super) enum SaslError {
     Directive(&'static str),
     #[error("no such user, or another password")]
     Mismatch,
+    #[error("the other side does not know the password")]
+    Unproved,
 }
 
 /// What a good token is answered with.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     Challenge(Vec<u8>),
     /// The client is `user`.
     Done {
@@ -85,7 +98,8 @@ pub(super) enum Answer {
 
 /// The login of one connection.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub struct Exchange {
+    service: SaslService,
     nonce: String,
     state: State,
 }
@@ -100,8 +114,8 @@ enum State {
 
 impl Exchange {
     /// `nonce`: random, never used before.
-    pub fn new(nonce: [u8; NONCE_BYTES]) -> Exchange {
-        Exchange { nonce: STANDARD.encode(nonce), state: State::Fresh }
+    pub fn new(service: SaslService, nonce: [u8; NONCE_BYTES]) -> Exchange {
+        Exchange { service, nonce: STANDARD.encode(nonce), state: State::Fresh }
     }
 
     /// Takes the client's next token.
@@ -112,8 +126,8 @@ impl Exchange {
             _ if token.len() > TOKEN_BYTES_MAX => Err(SaslError::TooLong),
             State::Fresh => {
                 self.state = State::Challenged;
-                let nonce = &self.nonce;
-                let challenge = format!("realm=\"{REALM}\",nonce=\"{nonce}\",charset=utf-8,algorithm=md5-sess");
+                let (realm, nonce) = (self.service.realm, &self.nonce);
+                let challenge = format!("realm=\"{realm}\",nonce=\"{nonce}\",charset=utf-8,algorithm=md5-sess");
                 Ok(Answer::Challenge(challenge.into_bytes()))
             }
             State::Challenged => self.judge(token, users),
@@ -129,7 +143,7 @@ impl Exchange {
             if value == expected.as_bytes() { Ok(()) } else { Err(SaslError::Directive(name)) }
         };
         is("charset", "utf-8", "utf-8")?;
-        is("realm", REALM, "")?;
+        is("realm", self.service.realm, "")?;
         is("nonce", &self.nonce, "")?;
         is("qop", "auth", "auth")?;
         let count = directives.get("nc").unwrap_or(b"1");
@@ -137,7 +151,7 @@ impl Exchange {
             return Err(SaslError::Directive("nc"));
         }
         let uri = get("digest-uri")?;
-        if !uri.eq_ignore_ascii_case(DIGEST_URI.as_bytes()) {
+        if !uri.eq_ignore_ascii_case(self.service.digest_uri.as_bytes()) {
             return Err(SaslError::Directive("digest-uri"));
         }
         let (user, cnonce, response) = (get("username")?, get("cnonce")?, get("response")?);
@@ -149,7 +163,7 @@ impl Exchange {
         for encoding in [latin1_if_possible, utf8] {
             let proof = Proof {
                 user: &encoding(&user),
-                realm: REALM.as_bytes(),
+                realm: self.service.realm.as_bytes(),
                 password: &encoding(password),
                 nonce: self.nonce.as_bytes(),
                 cnonce,
@@ -164,6 +178,84 @@ impl Exchange {
         }
         Err(SaslError::Mismatch)
     }
+}
+
+/// The login of who asks for it, by a name and a password.
+#[derive(Debug)]
+pub struct Login {
+    service: SaslService,
+    user: String,
+    password: Secret,
+    cnonce: String,
+    /// What the server has to answer, once it was answered itself.
+    expected: Option<Vec<u8>>,
+}
+
+/// Not printed.
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Login {
+    /// `nonce`: random, never used before. The first token is empty.
+    pub fn new(service: SaslService, user: &str, password: &str, nonce: [u8; NONCE_BYTES]) -> Login {
+        let (user, password) = (user.to_owned(), Secret(password.to_owned()));
+        Login { service, user, password, cnonce: STANDARD.encode(nonce), expected: None }
+    }
+
+    /// Takes the server's next token. What to answer; `None`: the server has proved that it knows the password.
+    ///
+    /// ZooKeeper: the JDK's `DigestMD5Client`, to the byte.
+    pub fn step(&mut self, token: &[u8]) -> Result<Option<Vec<u8>>, SaslError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(SaslError::TooLong);
+        }
+        if let Some(expected) = self.expected.take() {
+            let is_equal: bool = expected.ct_eq(token).into();
+            return if is_equal { Ok(None) } else { Err(SaslError::Unproved) };
+        }
+        let directives = Directives::parse(token).ok_or(SaslError::Malformed)?;
+        let nonce = directives.get("nonce").ok_or(SaslError::Directive("nonce"))?;
+        let realm = directives.get("realm").unwrap_or_default();
+        if realm != self.service.realm.as_bytes() {
+            return Err(SaslError::Directive("realm"));
+        }
+        if directives.get("charset").is_some_and(|charset| charset != b"utf-8") {
+            return Err(SaslError::Directive("charset"));
+        }
+        let offered = directives.get("qop").unwrap_or(b"auth");
+        if !offered.split(|byte| *byte == b',').any(|qop| qop.trim_ascii() == b"auth") {
+            return Err(SaslError::Directive("qop"));
+        }
+        let nonce = std::str::from_utf8(nonce).map_err(|_| SaslError::Directive("nonce"))?;
+        let (user, cnonce, SaslService { realm, digest_uri }) = (quoted(&self.user), &self.cnonce, self.service);
+        let proof = Proof {
+            user: &latin1_if_possible(&self.user),
+            realm: realm.as_bytes(),
+            password: &latin1_if_possible(&self.password.0),
+            nonce: nonce.as_bytes(),
+            cnonce: cnonce.as_bytes(),
+            uri: digest_uri.as_bytes(),
+            authzid: Some(self.user.as_bytes()),
+        };
+        self.expected = Some(format!("rspauth={}", proof.of("")).into_bytes());
+        let (nonce, response) = (quoted(nonce), proof.of("AUTHENTICATE"));
+        let answer = format!(
+            "charset=utf-8,username={user},realm=\"{realm}\",nonce={nonce},nc=00000001,cnonce=\"{cnonce}\",\
+             digest-uri=\"{digest_uri}\",maxbuf=65536,response={response},qop=auth,authzid={user}"
+        );
+        Ok(Some(answer.into_bytes()))
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let escaped: String =
+        text.chars().flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c])).collect();
+    format!("\"{escaped}\"")
 }
 
 /// What the two sides prove to each other that they know.
@@ -304,7 +396,7 @@ mod tests {
     }
 
     fn challenged() -> Exchange {
-        let mut exchange = Exchange::new([7; NONCE_BYTES]);
+        let mut exchange = Exchange::new(CLIENTS, [7; NONCE_BYTES]);
         let challenge = exchange.step(b"", &users()).unwrap();
         let nonce = STANDARD.encode([7; NONCE_BYTES]);
         let expected = format!("realm=\"zk-sasl-md5\",nonce=\"{nonce}\",charset=utf-8,algorithm=md5-sess");
@@ -319,11 +411,11 @@ mod tests {
         let user_hashed = if password.is_ascii() { utf8(user) } else { latin1_if_possible(user) };
         let proof = Proof {
             user: &user_hashed,
-            realm: REALM.as_bytes(),
+            realm: CLIENTS.realm.as_bytes(),
             password,
             nonce: nonce.as_bytes(),
             cnonce: b"c\"n",
-            uri: DIGEST_URI.as_bytes(),
+            uri: CLIENTS.digest_uri.as_bytes(),
             authzid,
         };
         let response = proof.of("AUTHENTICATE");
@@ -334,7 +426,7 @@ mod tests {
             ("nonce", format!("\"{nonce}\"")),
             ("nc", "00000001".to_owned()),
             ("cnonce", "\"c\\\"n\"".to_owned()),
-            ("digest-uri", format!("\"{DIGEST_URI}\"")),
+            ("digest-uri", format!("\"{}\"", CLIENTS.digest_uri)),
             ("maxbuf", "65536".to_owned()),
             ("response", response),
             ("qop", "auth".to_owned()),
@@ -374,11 +466,11 @@ mod tests {
         let nonce = STANDARD.encode([7; NONCE_BYTES]);
         let proof = Proof {
             user: "jörg".as_bytes(),
-            realm: REALM.as_bytes(),
+            realm: CLIENTS.realm.as_bytes(),
             password: "straße".as_bytes(),
             nonce: nonce.as_bytes(),
             cnonce: b"x",
-            uri: DIGEST_URI.as_bytes(),
+            uri: CLIENTS.digest_uri.as_bytes(),
             authzid: None,
         };
         let response = proof.of("AUTHENTICATE");
@@ -432,7 +524,7 @@ mod tests {
         let mut exchange = challenged();
         assert!(exchange.step(&answer("bob", b"secret", &[]), &users()).is_ok());
         assert_eq!(exchange.step(&answer("bob", b"secret", &[]), &users()), Err(SaslError::OutOfTurn));
-        let mut exchange = Exchange::new([1; NONCE_BYTES]);
+        let mut exchange = Exchange::new(CLIENTS, [1; NONCE_BYTES]);
         assert!(matches!(exchange.step(b"whatever", &users()), Ok(Answer::Challenge(_))));
     }
 
@@ -454,6 +546,45 @@ mod tests {
         let directives = Directives::parse(b" , NC = 1 ,\t realm=\"a\\\"b\" ,, other=x").unwrap();
         assert_eq!((directives.get("nc"), directives.get("realm")), (Some(&b"1"[..]), Some(&b"a\"b"[..])));
         assert_eq!(directives.0.len(), 2);
+    }
+
+    /// The exchange on the election port in `tests/testdata/quorum/sasl.json`, user test, password mypassword.
+    #[test]
+    fn a_server_logs_in_at_another_with_the_bytes_that_were_recorded() {
+        let nonce = "H60jgebLURtQhoWANyF63C3o9fJRR0BjMDPIfN2F";
+        let cnonce = STANDARD.decode("2nkE7eP5nY1oFG4ki0rRkJRw/fX5LRFXYpVOhi1w").unwrap();
+        let mut login = Login::new(SERVERS, "test", "mypassword", cnonce.try_into().unwrap());
+        let challenge = format!("realm=\"zk-quorum-sasl-md5\",nonce=\"{nonce}\",charset=utf-8,algorithm=md5-sess");
+        let answer = login.step(challenge.as_bytes()).unwrap().unwrap();
+        let recorded = "charset=utf-8,username=\"test\",realm=\"zk-quorum-sasl-md5\",\
+            nonce=\"H60jgebLURtQhoWANyF63C3o9fJRR0BjMDPIfN2F\",nc=00000001,\
+            cnonce=\"2nkE7eP5nY1oFG4ki0rRkJRw/fX5LRFXYpVOhi1w\",digest-uri=\"zookeeper-quorum/zk-quorum-sasl-md5\",\
+            maxbuf=65536,response=e7f3cee15057f3dfc528914552c80b66,qop=auth,authzid=\"test\"";
+        assert_eq!(String::from_utf8(answer.clone()).unwrap(), recorded);
+
+        let users = [("test".to_owned(), "mypassword".to_owned())].into_iter().collect();
+        let mut exchange = Exchange::new(SERVERS, STANDARD.decode(nonce).unwrap().try_into().unwrap());
+        assert_eq!(exchange.step(b"", &users), Ok(Answer::Challenge(challenge.into_bytes())));
+        let token = b"rspauth=55601a4b8387febc1caee2f9df3ac035".to_vec();
+        assert_eq!(exchange.step(&answer, &users), Ok(Answer::Done { user: "test".to_owned(), token: token.clone() }));
+        assert_eq!(login.step(&token), Ok(None));
+    }
+
+    #[test]
+    fn who_logs_in_wants_a_proof_too() {
+        let mut login = Login::new(SERVERS, "a\"b", "x", [1; NONCE_BYTES]);
+        let answer = login.step(b"realm=\"zk-quorum-sasl-md5\",nonce=\"n\",charset=utf-8").unwrap().unwrap();
+        assert!(answer.windows(15).any(|part| part == b"username=\"a\\\"b\""), "{}", String::from_utf8_lossy(&answer));
+        assert_eq!(login.step(b"rspauth=00000000000000000000000000000000"), Err(SaslError::Unproved));
+        for (challenge, error) in [
+            (&b"realm=\"other\",nonce=\"n\""[..], SaslError::Directive("realm")),
+            (b"realm=\"zk-quorum-sasl-md5\"", SaslError::Directive("nonce")),
+            (b"realm=\"zk-quorum-sasl-md5\",nonce=\"n\",qop=\"auth-conf\"", SaslError::Directive("qop")),
+            (b"realm", SaslError::Malformed),
+        ] {
+            assert_eq!(Login::new(SERVERS, "a", "x", [1; NONCE_BYTES]).step(challenge), Err(error));
+        }
+        assert!(!format!("{:?}", Login::new(SERVERS, "a", "secret", [1; NONCE_BYTES])).contains("secret"));
     }
 
     proptest! {

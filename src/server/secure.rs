@@ -185,7 +185,7 @@ fn step(conn: &Conn, port: &TlsPort, received: Vec<u8>) -> (Result<Progress, rus
         if tls.is_handshaking() {
             return Ok(Progress::Going);
         }
-        let Some(certificate) = tls.client_certificate() else {
+        let Some(certificate) = tls.peer_certificate() else {
             return Ok(Progress::Done { subject: None, is_over: tls.is_over() });
         };
         port.check_address(certificate, conn.peer.ip())?;

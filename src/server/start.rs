@@ -1,8 +1,8 @@
 //! Starting a server: the data first, then the ports, then the threads; and what is left when it ends.
 
 use super::acceptor::Acceptor;
-use super::channel::Security;
-use super::config::{Config, ConfigError, QuorumConfig};
+use super::channel::{self, Judge, QuorumSasl, QuorumTls, Security, Supplicant};
+use super::config::{Config, ConfigError, Password, QuorumConfig, QuorumLogins};
 use super::connections::Connections;
 use super::core::{Core, CoreEnd, election_input};
 use super::disk::{self, DiskQueue, panic_text, write_first_snapshot};
@@ -95,7 +95,8 @@ pub fn start(
     let tls = if config.tls.is_used() { Some(Arc::new(TlsPort::new(&config.tls.client)?)) } else { None };
     let disk = HostDisk::new(injuries.as_ref().map(|of| of.disk.clone()));
     let (storage, db, boot) = load(&config, disk)?;
-    let ports = Ports::open(&mut config, listeners, tls)?;
+    let security = if config.my_id.is_some() { security(&config)? } else { Security::default() };
+    let ports = Ports::open(&mut config, listeners, tls, security)?;
     let (events, queue) = mpsc::unbounded_channel();
     let last_seen = files.as_ref().and_then(|files| dynamic::last_seen(files, &config.ensemble, &db));
     let peer = QuorumPeer::new(peer_config(&config, last_seen), boot);
@@ -303,6 +304,8 @@ struct Ports {
     client: Vec<(std::net::TcpListener, Speaks)>,
     /// What is to be reloaded as its files change.
     tls: Option<Arc<TlsPort>>,
+    /// What servers ask of each other on the two ports below.
+    security: Arc<Security>,
     /// One for each of this server's addresses.
     election: Vec<std::net::TcpListener>,
     quorum: Vec<std::net::TcpListener>,
@@ -312,7 +315,13 @@ struct Ports {
 
 impl Ports {
     /// Binds what is not bound yet; the clients' addresses are then known exactly.
-    fn open(config: &mut Config, given: Listeners, tls: Option<Arc<TlsPort>>) -> Result<Ports, StartError> {
+    fn open(
+        config: &mut Config,
+        given: Listeners,
+        tls: Option<Arc<TlsPort>>,
+        security: Security,
+    ) -> Result<Ports, StartError> {
+        let security = Arc::new(security);
         let backlog = config.limits.client_backlog;
         let mut client = Vec::new();
         let addr = &mut config.client_addr;
@@ -334,7 +343,7 @@ impl Ports {
             client.push((listener, Speaks::Tls(tls.clone())));
         }
         let Some(me) = config.me() else {
-            return Ok(Ports { client, tls, election: Vec::new(), quorum: Vec::new(), observers: None });
+            return Ok(Ports { client, tls, security, election: Vec::new(), quorum: Vec::new(), observers: None });
         };
         let QuorumConfig { bind_retries, listen_on_all_ips, .. } = config.quorum;
         let election = open_each("election", given.election, bind_retries, listen_on_all_ips, || {
@@ -347,7 +356,7 @@ impl Ports {
             let bind = |source| StartError::Bind { what: "observer master", addr: addr.to_string(), source };
             listen_at(&addr, listen_on_all_ips).map_err(bind)
         });
-        Ok(Ports { client, tls, election, quorum, observers: observers.transpose()? })
+        Ok(Ports { client, tls, security, election, quorum, observers: observers.transpose()? })
     }
 }
 
@@ -381,6 +390,30 @@ pub(super) fn open_each<'a, A: Iterator<Item = &'a HostPort>>(
         Some(error) if listeners.is_empty() => Err(error),
         _ => Ok(listeners),
     }
+}
+
+/// What this server asks of the others of its ensemble, by its settings and the files that they name.
+fn security(config: &Config) -> Result<Security, StartError> {
+    let QuorumConfig { tls, sasl, .. } = &config.quorum;
+    let tls = if tls.is_used() {
+        let addrs = config.ensemble.servers.values().flat_map(|server| &server.addrs);
+        Some(QuorumTls {
+            port: Arc::new(TlsPort::between_servers(&tls.keys)?),
+            dials: tls.enabled,
+            takes_plain: tls.port_unification,
+            hosts: channel::hosts(addrs.map(|addr| &addr.quorum)),
+        })
+    } else {
+        None
+    };
+    let sasl = if sasl.enabled {
+        let QuorumLogins { users, user, password: Password(password) } = config.auth.quorum_logins(sasl)?;
+        let judge = Judge { users, is_required: sasl.server_requires };
+        Some(QuorumSasl { judge, supplicant: sasl.learner_requires.then_some(Supplicant { user, password }) })
+    } else {
+        None
+    };
+    Ok(Security::new(tls, sasl))
 }
 
 /// Listens at `addr`, unless `given` does already; `addr` is then what was configured (though the socket may be one of
@@ -512,7 +545,10 @@ fn build(
     let txn_bytes_max = shared.config.limits.txn_bytes_max();
     let config = &shared.config;
     let places = Places::new(config);
-    let security = Arc::new(Security::default());
+    let security = ports.security;
+    if let Some(tls) = &security.tls {
+        super::task::spawn("the certificates' reloader", &shared.events, tls::reload(tls.port.clone()));
+    }
     let reachability_timeout = Duration::from_millis(config.quorum.reachability_timeout_ms.into());
     let init_limit_ms = u64::from(config.tick_time_ms) * u64::from(config.init_limit);
     let setup_timeout = Duration::from_millis(init_limit_ms);

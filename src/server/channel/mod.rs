@@ -6,19 +6,39 @@
 //! ZooKeeper: the sockets of `QuorumCnxManager`, `Learner` and `LearnerHandler`, `UnifiedServerSocket`.
 
 mod halves;
+mod handshake;
+mod login;
 mod security;
+#[cfg(test)]
+mod tests;
 
 pub use halves::{Incoming, Outgoing, Sealed};
-pub use security::Security;
+pub use login::{Judge, Supplicant};
+pub use security::{QuorumSasl, QuorumTls, Security, hosts};
 
 use super::net_faults::{Line, Network, Pair};
 use super::tls::TlsSession;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// Room for a read.
 const READ_BYTES: usize = 4 << 10;
+
+/// Why two servers have not come to an understanding; its text is for those who configure them.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection with the server at {}: {reason}", .addr.map_or_else(|| "?".to_owned(), |addr| addr.to_string()))]
+pub struct SetupError {
+    addr: Option<SocketAddr>,
+    reason: String,
+}
+
+impl SetupError {
+    fn of(channel: &Channel, reason: String) -> io::Error {
+        io::Error::other(SetupError { addr: channel.stream.peer_addr().ok(), reason })
+    }
+}
 
 /// A connection that is being set up.
 pub struct Channel {
@@ -75,6 +95,11 @@ impl Channel {
                 self.stream.write_all(&sealed).await
             }
         }
+    }
+
+    /// Where the other side is.
+    fn peer_ip(&self) -> io::Result<IpAddr> {
+        Ok(self.stream.peer_addr()?.ip().to_canonical())
     }
 
     /// What went wrong with the socket and was not told yet.

@@ -3,6 +3,7 @@
 //! ZooKeeper: `QuorumPeerConfig`, `ProviderRegistry`, `AuthenticationHelper`, `ServerCnxnFactory.configureSaslLogin`.
 
 use super::super::jaas;
+use super::quorum::QuorumSaslConfig;
 use super::value::Value;
 use super::{At, ConfigError};
 use crate::peer::SaslUsers;
@@ -258,6 +259,11 @@ fn read_users(path: &Path) -> Result<SaslUsers, ConfigError> {
 
 /// The users of a section of a login configuration; `None` if it has no such section.
 fn read_jaas(path: &Path, name: &str) -> Result<Option<SaslUsers>, ConfigError> {
+    Ok(read_section(path, name)?.map(users_of))
+}
+
+/// The options of a section of a login configuration for DIGEST-MD5; `None` if it has no such section.
+fn read_section(path: &Path, name: &str) -> Result<Option<Vec<(String, String)>>, ConfigError> {
     let sections = match jaas::parse(&super::reading::read(path)?) {
         Ok(sections) => sections,
         Err(error) => return refuse_file(path, Some(error.line), error.to_string()),
@@ -270,9 +276,42 @@ fn read_jaas(path: &Path, name: &str) -> Result<Option<SaslUsers>, ConfigError> 
         let class = &other.class;
         return refuse_file(path, None, format!("{name}: {class} is not supported, only {DIGEST_MODULE} is"));
     }
-    let options = section.modules.into_iter().flat_map(|module| module.options);
-    let users = options.filter_map(|(key, password)| Some((key.strip_prefix("user_")?.to_owned(), password)));
-    Ok(Some(users.collect()))
+    Ok(Some(section.modules.into_iter().flat_map(|module| module.options).collect()))
+}
+
+fn users_of(options: Vec<(String, String)>) -> SaslUsers {
+    let users = options.into_iter();
+    users.filter_map(|(key, password)| Some((key.strip_prefix("user_")?.to_owned(), password))).collect()
+}
+
+/// The servers that may log in at this one, and the name and password by which it logs in at others.
+#[derive(Debug, PartialEq)]
+pub struct QuorumLogins {
+    pub users: SaslUsers,
+    pub user: String,
+    pub password: Password,
+}
+
+impl AuthConfig {
+    /// Reads the sections for servers among each other.
+    pub fn quorum_logins(&self, sasl: &QuorumSaslConfig) -> Result<QuorumLogins, ConfigError> {
+        let Some(path) = &self.jaas_file else {
+            let remedy = "quorum.auth.enableSasl=true needs Java's login configuration, with the sections QuorumServer \
+                          and QuorumLearner";
+            return Err(ConfigError::Missing { at: At::default(), key: "java.security.auth.login.config", remedy });
+        };
+        let section = |name: &str| match read_section(path, name)? {
+            Some(options) => Ok(options),
+            None => refuse_file(path, None, format!("there is no section {name}, which quorum.auth.enableSasl needs")),
+        };
+        let users = users_of(section(&sasl.server_section)?);
+        let options = section(&sasl.learner_section)?;
+        let option = |key: &str| options.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+        match (option("username"), option("password")) {
+            (Some(user), Some(password)) => Ok(QuorumLogins { users, user, password: Password(password) }),
+            _ => refuse_file(path, None, format!("{}: username and password are needed", sasl.learner_section)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -384,6 +423,32 @@ mod tests {
         assert!(error(&key).contains("jaas.conf:2: expected a login module"), "{}", error(&key));
         std::fs::remove_file(&file).unwrap();
         assert!(error(&key).starts_with("cannot read"));
+    }
+
+    #[test]
+    fn servers_log_in_by_sections_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("jaas.conf");
+        let module = "org.apache.zookeeper.server.auth.DigestLoginModule required";
+        let key = format!("quorum.auth.enableSasl=true\njava.security.auth.login.config={}\n", file.display());
+        let logins = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let config = parse(&key).unwrap();
+            config.auth.quorum_logins(&config.quorum.sasl).map_err(|error| error.to_string())
+        };
+        let server = format!("QuorumServer {{ {module} user_test=\"pw\"; }};\n");
+        let learner = format!("QuorumLearner {{ {module} username=\"test\" password=\"pw\"; }};\n");
+        let both = logins(&format!("{server}{learner}")).unwrap();
+        let users = [("test".to_owned(), "pw".to_owned())].into_iter().collect();
+        assert_eq!(both, QuorumLogins { users, user: "test".to_owned(), password: Password("pw".to_owned()) });
+        assert!(!format!("{both:?}").contains("pw"));
+        assert!(logins(&server).unwrap_err().contains("no section QuorumLearner"));
+        assert!(logins(&learner).unwrap_err().contains("no section QuorumServer"));
+        let nobody = format!("{server}QuorumLearner {{ {module} username=\"test\"; }};\n");
+        assert!(logins(&nobody).unwrap_err().contains("username and password"));
+        let missing = parse("quorum.auth.enableSasl=true\n").unwrap();
+        let error = missing.auth.quorum_logins(&missing.quorum.sasl).unwrap_err().to_string();
+        assert!(error.contains("java.security.auth.login.config is not set"), "{error}");
     }
 
     #[test]

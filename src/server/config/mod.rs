@@ -15,7 +15,7 @@ mod sessions;
 pub mod tls;
 mod value;
 
-pub use auth::{AuthConfig, Password};
+pub use auth::{AuthConfig, Password, QuorumLogins};
 pub use error::{At, ConfigError};
 pub use limits::{ConnectionThrottleConfig, LimitsConfig};
 pub use nodes::NodesConfig;
@@ -213,6 +213,9 @@ impl Config {
             return refuse(format!("minSessionTimeout must not be larger than maxSessionTimeout ({min} > {max} ms)"));
         }
         self.auth.check(&at)?;
+        if let Some(reason) = self.quorum.sasl.contradiction() {
+            return refuse(reason.to_owned());
+        }
         let Some(id) = self.my_id else {
             return Ok(());
         };

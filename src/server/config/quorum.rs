@@ -24,6 +24,7 @@ pub struct QuorumConfig {
     /// `multiAddress.reachabilityCheckTimeoutMs`: of one address, before the next is tried beside it.
     pub reachability_timeout_ms: u32,
     pub tls: QuorumTlsConfig,
+    pub sasl: QuorumSaslConfig,
     /// `leaderServes` and what observers do.
     pub roles: RoleRules,
     /// `commitLogCount`, `forceSnapshotSync`, `snapshotSizeFactor`, `leader.maxConcurrentSnapSyncs` and
@@ -31,6 +32,52 @@ pub struct QuorumConfig {
     pub catch_up: CatchUpRules,
     /// `observerMasterPort`: where a follower takes observers, and where observers go; the same on all servers.
     pub observer_master_port: Option<u16>,
+}
+
+/// Logins on the quorum and the election port: DIGEST-MD5, with the users of Java's login configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuorumSaslConfig {
+    /// `quorum.auth.enableSasl`.
+    pub enabled: bool,
+    /// `quorum.auth.learnerRequireSasl`: this server logs in where it dials.
+    pub learner_requires: bool,
+    /// `quorum.auth.serverRequireSasl`: who dials this server must log in.
+    pub server_requires: bool,
+    /// `quorum.auth.learner.saslLoginContext`: the section that says as whom.
+    pub learner_section: String,
+    /// `quorum.auth.server.saslLoginContext`: the section that says who may.
+    pub server_section: String,
+}
+
+impl Default for QuorumSaslConfig {
+    fn default() -> Self {
+        QuorumSaslConfig {
+            enabled: false,
+            learner_requires: false,
+            server_requires: false,
+            learner_section: "QuorumLearner".to_owned(),
+            server_section: "QuorumServer".to_owned(),
+        }
+    }
+}
+
+impl QuorumSaslConfig {
+    /// What contradicts itself, in ZooKeeper's words.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let QuorumSaslConfig { enabled, learner_requires, server_requires, .. } = *self;
+        match (enabled, learner_requires, server_requires) {
+            (false, true, _) => {
+                Some("quorum.auth.enableSasl is disabled, so cannot enable quorum.auth.learnerRequireSasl")
+            }
+            (false, _, true) => {
+                Some("quorum.auth.enableSasl is disabled, so cannot enable quorum.auth.serverRequireSasl")
+            }
+            (true, false, true) => {
+                Some("quorum.auth.learnerRequireSasl is disabled, so cannot enable quorum.auth.serverRequireSasl")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// TLS on the quorum and the election port.
@@ -68,6 +115,7 @@ impl Default for QuorumConfig {
             multi_address: false,
             reachability_timeout_ms: 1000,
             tls: QuorumTlsConfig::default(),
+            sasl: QuorumSaslConfig::default(),
             roles: RoleRules::default(),
             catch_up: CatchUpRules::default(),
             observer_master_port: None,
@@ -106,7 +154,22 @@ impl QuorumConfig {
             "snapshotSizeFactor" => self.catch_up.log_size_factor = size_factor(value)?,
             "leader.maxConcurrentSnapSyncs" => self.catch_up.snapshots_max = at_a_time(value)?,
             "leader.maxConcurrentDiffSyncs" => self.catch_up.diffs_max = at_a_time(value)?,
-            _ => return Ok(false),
+            "sslQuorum" => self.tls.enabled = value.boolean()?,
+            "portUnification" => self.tls.port_unification = value.boolean()?,
+            // Certificates are always reloaded.
+            "sslQuorumReloadCertFiles" => drop(value.boolean()?),
+            "quorum.auth.enableSasl" => self.sasl.enabled = value.boolean()?,
+            "quorum.auth.learnerRequireSasl" => self.sasl.learner_requires = value.boolean()?,
+            "quorum.auth.serverRequireSasl" => self.sasl.server_requires = value.boolean()?,
+            "quorum.auth.learner.saslLoginContext" => value.text.clone_into(&mut self.sasl.learner_section),
+            "quorum.auth.server.saslLoginContext" => value.text.clone_into(&mut self.sasl.server_section),
+            // Of Kerberos, which the login file asks for and is refused there; and of threads that nobody needs.
+            "quorum.auth.kerberos.servicePrincipal" => {}
+            "quorum.cnxn.threads.size" => drop(value.number()?),
+            key => match key.strip_prefix("ssl.quorum.") {
+                Some(key) => return self.tls.keys.take(key, value),
+                None => return Ok(false),
+            },
         }
         Ok(true)
     }
@@ -162,6 +225,23 @@ mod tests {
             ..QuorumConfig::default()
         };
         assert_eq!((config.quorum, config.unknown), (expected, vec![]));
+        let tls = parse(
+            "sslQuorum=true\nportUnification=true\nssl.quorum.keyStore.location=/k\nssl.quorum.trustStore.password=p\n\
+             ssl.quorum.hostnameVerification=false\nssl.quorum.clientAuth=want\nsslQuorumReloadCertFiles=true\n",
+        );
+        let QuorumTlsConfig { enabled, port_unification, keys } = tls.unwrap().quorum.tls;
+        assert!(enabled && port_unification && !keys.hostname_verification && keys.client_hostname_verification);
+        assert_eq!((keys.prefix, keys.trust_store.password.as_str()), ("ssl.quorum.", "p"));
+        let sasl = parse(
+            "quorum.auth.enableSasl=true\nquorum.auth.learnerRequireSasl=true\nquorum.auth.serverRequireSasl=true\n\
+             quorum.auth.learner.saslLoginContext=L\nquorum.auth.server.saslLoginContext=S\n\
+             quorum.cnxn.threads.size=20\nquorum.auth.kerberos.servicePrincipal=zkquorum/host\n",
+        );
+        let config = sasl.unwrap();
+        let (learner_section, server_section) = ("L".to_owned(), "S".to_owned());
+        let (enabled, learner_requires, server_requires) = (true, true, true);
+        let expected = QuorumSaslConfig { enabled, learner_requires, server_requires, learner_section, server_section };
+        assert_eq!((config.quorum.sasl, config.unknown), (expected, vec![]));
         assert_eq!(parse("quorumCnxnTimeoutMs=-1\n").unwrap().quorum, QuorumConfig::default());
     }
 
@@ -173,6 +253,17 @@ mod tests {
         assert_eq!(catch_up("snapshotSizeFactor=0\n").log_size_factor, Some(0.0));
         for line in ["snapshotSizeFactor=NaN", "snapshotSizeFactor=a", "leader.maxConcurrentSnapSyncs=0"] {
             assert!(parse(line).unwrap_err().contains(" is needed"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_login_that_is_required_must_be_possible() {
+        for text in [
+            "quorum.auth.learnerRequireSasl=true\n",
+            "quorum.auth.serverRequireSasl=true\n",
+            "quorum.auth.enableSasl=true\nquorum.auth.serverRequireSasl=true\n",
+        ] {
+            assert!(parse(text).unwrap_err().contains("is disabled, so cannot enable"), "{text}");
         }
     }
 }

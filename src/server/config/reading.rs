@@ -83,8 +83,8 @@ impl Reading {
             || config.limits.take(&value)?
             || config.nodes.take(&value)?
             || config.quorum.take(&value)?
-            || config.sessions.take(&value)?
             || config.tls.take(&value)?
+            || config.sessions.take(&value)?
         {
             return Ok(());
         }
@@ -116,10 +116,7 @@ impl Reading {
             }
             "electionAlg" if text != "3" => return Err(value.invalid("only 3 (fast leader election) is supported")),
             "electionAlg" => {}
-            "sslQuorum" | "quorum.auth.enableSasl" if value.boolean()? => {
-                return Err(value.invalid("not supported yet; without it the servers would talk in the clear"));
-            }
-            "sslQuorum" | "quorum.auth.enableSasl" | "admin.enableServer" if text.eq_ignore_ascii_case("false") => {}
+            "admin.enableServer" if text.eq_ignore_ascii_case("false") => {}
             _ if is_of_ensemble(key) => {
                 config.ensemble.take(key, text).map_err(|error| value.invalid(&error.to_string()))?;
             }

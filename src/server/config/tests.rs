@@ -63,7 +63,7 @@ fn errors_name_the_line_and_what_to_do() {
     );
     assert!(error("dataDir=/d\nclientPortAddress=127.0.0.1\n").contains("clientPort is not"));
     assert!(error("dataDir=/d\nminSessionTimeout=9\nmaxSessionTimeout=8\n").contains("minSessionTimeout"));
-    assert!(error("dataDir=/d\nsslQuorum=true\n").contains("in the clear"));
+    assert!(error("dataDir=/d\nsslQuorum=maybe\n").contains("true or false"));
     assert!(error("dataDir=/d\npeerType=leader\n").contains("participant or observer"));
     assert!(error("dataDir=/d\nquorumListenOnAllIPs=maybe\n").contains("true or false"));
     assert!(

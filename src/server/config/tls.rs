@@ -1,7 +1,6 @@
 //! TLS on the client ports: stores, protocols, who must show a certificate.
 //!
-//! Every key that begins with `ssl.` is the same for clients (`ssl.x`) and, later, between servers (`ssl.quorum.x`), so
-//! those are one struct that is told its prefix. Files are read when the server starts, not here.
+//! Every key that begins with `ssl.` is the same for clients (`ssl.x`) and between servers (`ssl.quorum.x`), so those are one struct that is told its prefix. Files are read when the server starts, not here.
 //!
 //! ZooKeeper: `X509Util`, `ClientX509Util`, `QuorumPeerConfig`.
 
@@ -122,8 +121,6 @@ impl TlsConfig {
             "ssl.authProvider" => self.auth_provider = Some(value.text.to_owned()),
             // Java's own choice of libraries.
             "ssl.sslProvider" => {}
-            // Without sslQuorum, which is refused, these do nothing; and a password is not to be in a warning.
-            key if key.starts_with("ssl.quorum.") => {}
             key => match key.strip_prefix("ssl.") {
                 Some(key) => return self.client.take(key, value),
                 None => return Ok(false),
@@ -135,7 +132,7 @@ impl TlsConfig {
 
 impl TlsKeys {
     /// Takes `value` if `key`, its key without the prefix, is one of these.
-    fn take(&mut self, key: &str, value: &Value<'_>) -> Result<bool, ConfigError> {
+    pub(super) fn take(&mut self, key: &str, value: &Value<'_>) -> Result<bool, ConfigError> {
         let text = || Some(value.text.to_owned()).filter(|text| !text.is_empty());
         match key {
             "protocol" => self.protocol = text(),

@@ -170,7 +170,7 @@ pub fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, speaks: 
 }
 
 /// Bytes that nobody can guess; `None`: the system gives none.
-fn random() -> Option<[u8; NONCE_BYTES]> {
+pub fn random() -> Option<[u8; NONCE_BYTES]> {
     let mut bytes = [0; NONCE_BYTES];
     let n = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
     (n == NONCE_BYTES).then_some(bytes)

@@ -2,7 +2,8 @@
 //!
 //! Only found, not judged: whether a certificate is good is decided by rustls.
 
-use der::asn1::{GeneralizedTime, UtcTime};
+use super::names::children;
+use der::asn1::{GeneralizedTime, ObjectIdentifier, UtcTime};
 use der::{AnyRef, Decode, Reader, SliceReader, Tag, Tagged};
 use std::time::Duration;
 
@@ -44,6 +45,29 @@ impl<'a> Fields<'a> {
         self.issuer == self.subject
     }
 }
+
+/// The DNS names of a certificate's alternative names; `None`: it has none at all, and its subject names it.
+pub fn alternative_names(certificate: &[u8]) -> Option<Vec<String>> {
+    let signed = AnyRef::from_der(certificate).ok()?;
+    let body = AnyRef::decode(&mut SliceReader::new(signed.value()).ok()?).ok()?;
+    let number = |any: &AnyRef<'_>| match any.tag() {
+        Tag::ContextSpecific { number, .. } => Some(number.value()),
+        _ => None,
+    };
+    let extensions = children(body)?.into_iter().find(|field| number(field) == Some(3))?;
+    for extension in children(AnyRef::from_der(extensions.value()).ok()?)? {
+        let parts = children(extension)?;
+        let (kind, value) = (parts.first()?, parts.last()?);
+        if kind.decode_as::<ObjectIdentifier>().ok()? == ALTERNATIVE_NAMES {
+            let names = children(AnyRef::from_der(value.value()).ok()?)?.into_iter();
+            let dns = names.filter(|name| number(name) == Some(2));
+            return Some(dns.map(|name| String::from_utf8_lossy(name.value()).into_owned()).collect());
+        }
+    }
+    None
+}
+
+const ALTERNATIVE_NAMES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 
 fn time(any: AnyRef<'_>) -> Option<Duration> {
     match any.tag() {

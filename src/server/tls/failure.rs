@@ -55,3 +55,20 @@ pub fn reason(error: &Error) -> String {
     };
     format!("{error}: {remedy}")
 }
+
+/// The same of a connection between servers, whose keys have a prefix of their own.
+pub fn reason_between_servers(error: &Error) -> String {
+    match error {
+        // Whoever has dialed finds the name of whom it has dialed.
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!(
+            "{error}: the other server's certificate does not name the host that it is dialed at or comes from: add it \
+             as a subject alternative name, or set ssl.quorum.hostnameVerification=false"
+        ),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => format!(
+            "{error}: the other server does not speak TLS: give it portUnification=true first, then sslQuorum=true"
+        ),
+        _ => reason(error).replace("ssl.", "ssl.quorum.").replace("client", "other server"),
+    }
+}

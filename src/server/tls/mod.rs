@@ -7,6 +7,7 @@
 //! ZooKeeper: `X509Util`, `ZKTrustManager`, `org.apache.zookeeper.common`.
 
 mod certificate;
+mod dialing;
 mod failure;
 mod jks;
 mod names;
@@ -23,7 +24,8 @@ mod test_files;
 #[cfg(test)]
 mod tests;
 
-pub use failure::reason;
+pub use dialing::{check_names, plain_names};
+pub use failure::{reason, reason_between_servers};
 pub use names::subject;
 pub use port::{TlsPort, reload};
 pub use session::TlsSession;

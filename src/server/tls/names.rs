@@ -80,7 +80,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-fn children<'a>(any: AnyRef<'a>) -> Option<Vec<AnyRef<'a>>> {
+pub(super) fn children<'a>(any: AnyRef<'a>) -> Option<Vec<AnyRef<'a>>> {
     let mut reader = SliceReader::new(any.value()).ok()?;
     let mut children = Vec::new();
     while !reader.is_finished() {

@@ -6,6 +6,7 @@
 //! ZooKeeper: `X509Util.createSSLContextAndOptions`, `FileChangeWatcher`.
 
 use super::super::config::tls::{ClientAuth, TlsKeys};
+use super::dialing;
 use super::protocols::{Allowed, allowed};
 use super::stores::{Store, key_store, trust_store};
 use super::verifier::Verifier;
@@ -14,7 +15,7 @@ use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::fs::Metadata;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -29,6 +30,8 @@ const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// The settings of a port and what its next connection gets.
 pub struct TlsPort {
     keys: TlsKeys,
+    /// Whether it also dials others.
+    dials: bool,
     current: Mutex<Current>,
     /// How many handshakes are computed at once; a client with many connections leaves the CPU to the others.
     pub handshakes: Semaphore,
@@ -36,6 +39,7 @@ pub struct TlsPort {
 
 struct Current {
     config: Arc<ServerConfig>,
+    dialing: Option<Arc<ClientConfig>>,
     files: Files,
     /// What was last told about files that cannot be used.
     complaint: Option<String>,
@@ -47,20 +51,46 @@ type Files = Vec<Option<(u64, u64, u64, i64, i64)>>;
 impl TlsPort {
     /// Reads the files.
     pub fn new(keys: &TlsKeys) -> Result<TlsPort, TlsError> {
-        let files = files(keys);
-        let (config, warnings) = server_config(keys)?;
+        TlsPort::load(keys, false)
+    }
+
+    /// As [`TlsPort::new`], for a port of a server that dials others with the same keys.
+    pub fn between_servers(keys: &TlsKeys) -> Result<TlsPort, TlsError> {
+        TlsPort::load(keys, true)
+    }
+
+    fn load(keys: &TlsKeys, dials: bool) -> Result<TlsPort, TlsError> {
+        let (current, warnings) = Current::load(keys, dials)?;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let current = Current { config, files, complaint: None };
         // One CPU stays for the core.
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let handshakes = Semaphore::new(cpus.saturating_sub(1).max(1));
-        Ok(TlsPort { keys: keys.clone(), current: Mutex::new(current), handshakes })
+        Ok(TlsPort { keys: keys.clone(), dials, current: Mutex::new(current), handshakes })
     }
 
     /// A new connection's session.
     pub fn session(&self) -> Result<TlsSession, rustls::Error> {
         let config = self.current().config.clone();
         TlsSession::new(config)
+    }
+
+    /// The session of a connection to a server that was dialed at `host`.
+    pub fn dial(&self, host: &str) -> Result<TlsSession, rustls::Error> {
+        let config = self.current().dialing.clone();
+        let config = config.ok_or_else(|| rustls::Error::General("this port does not dial".to_owned()))?;
+        let server = ServerName::try_from(host.to_owned());
+        let server = server.map_err(|_| rustls::Error::General(format!("{host:?} is no name of a server")))?;
+        TlsSession::dial(config, server)
+    }
+
+    /// Whether the certificate of a server that was dialed must name it.
+    pub fn verifies_dialed(&self) -> bool {
+        self.keys.hostname_verification
+    }
+
+    /// Whether the certificate of who dials must name where it comes from.
+    pub fn verifies_dialing(&self) -> bool {
+        self.keys.hostname_verification && self.keys.client_hostname_verification
     }
 
     /// How long a connection to a port that takes both may be silent.
@@ -83,16 +113,16 @@ impl TlsPort {
         if files == self.current().files {
             return false;
         }
-        let loaded = server_config(&self.keys);
+        let loaded = Current::load(&self.keys, self.dials);
         let mut current = self.current();
         match loaded {
-            Ok((config, _)) => {
+            Ok((new, _)) => {
                 tracing::info!(
                     "{}keyStore and {}trustStore have changed and are loaded",
                     self.keys.prefix,
                     self.keys.prefix
                 );
-                *current = Current { config, files, complaint: None };
+                *current = new;
                 true
             }
             // Tried again at the next look: the key may be written before its certificate.
@@ -111,6 +141,17 @@ impl TlsPort {
 
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Current {
+    /// What the files make now, and what is to be said about the settings.
+    fn load(keys: &TlsKeys, dials: bool) -> Result<(Current, Vec<String>), TlsError> {
+        // Looked at first: what changes while they are read is loaded at the next look.
+        let files = files(keys);
+        let (config, warnings) = server_config(keys)?;
+        let dialing = dials.then(|| dialing::client_config(keys)).transpose()?;
+        Ok((Current { config, dialing, files, complaint: None }, warnings))
     }
 }
 
@@ -182,7 +223,7 @@ fn verifier(keys: &TlsKeys, provider: Arc<rustls::crypto::CryptoProvider>) -> Re
 
 /// The keys of a key store; a client gets the first whose kind it knows.
 #[derive(Debug)]
-struct Keys(Vec<Arc<CertifiedKey>>);
+pub(super) struct Keys(pub(super) Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for Keys {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {

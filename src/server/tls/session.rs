@@ -3,8 +3,8 @@
 //! Lives beside the bytes that the socket has not taken, under their lock, since the core's thread writes too. What is
 //! to be sent is encrypted piece by piece as the socket takes it, so a client that does not read costs no second copy.
 
-use rustls::pki_types::CertificateDer;
-use rustls::{Connection, Error, ServerConfig, ServerConnection};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, Error, ServerConfig, ServerConnection};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -30,6 +30,11 @@ impl TlsSession {
         Ok(TlsSession::of(ServerConnection::new(config)?.into()))
     }
 
+    /// The end of who has dialed `server`.
+    pub fn dial(config: Arc<ClientConfig>, server: ServerName<'static>) -> Result<TlsSession, Error> {
+        Ok(TlsSession::of(ClientConnection::new(config, server)?.into()))
+    }
+
     fn of(mut tls: Connection) -> TlsSession {
         // Bounded by `PIECE_BYTES`: what is encrypted is taken out at once.
         tls.set_buffer_limit(None);
@@ -46,8 +51,8 @@ impl TlsSession {
         self.is_over
     }
 
-    /// The client's own certificate, if it has shown one.
-    pub fn client_certificate(&self) -> Option<&CertificateDer<'static>> {
+    /// The other side's own certificate, if it has shown one.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         self.tls.peer_certificates()?.first()
     }
 
@@ -106,11 +111,12 @@ impl TlsSession {
         is_closing
     }
 
-    /// Adds `bytes`, encrypted, and whatever else is to be said, to `out`.
+    /// Adds `bytes`, encrypted, and whatever else is to be said, to `out`. After an error that is the alert alone.
     pub fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        // Neither of the two writes fails: both go to memory, without a limit.
-        let written = self.tls.writer().write(bytes);
-        debug_assert!(written.is_ok_and(|written| written == bytes.len()), "there is no limit");
+        // Neither of the two fails while the session is good: both go to memory, without a limit.
+        if !bytes.is_empty() {
+            let _ = self.tls.writer().write_all(bytes);
+        }
         let _ = self.drain(out);
     }
 

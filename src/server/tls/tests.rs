@@ -116,7 +116,7 @@ fn handshake(port: &TlsPort, client: &mut ClientConnection, piece: usize) -> Res
 fn subject_of(keys: &TlsKeys, certificate: &str) -> Result<String, rustls::Error> {
     let port = TlsPort::new(keys).unwrap();
     let session = handshake(&port, &mut client(Some(certificate), &[&version::TLS13]), 1000)?;
-    Ok(subject(session.client_certificate().unwrap()).unwrap())
+    Ok(subject(session.peer_certificate().unwrap()).unwrap())
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_certificate_is_needed_wanted_or_not_asked_for() {
     for version in [&version::TLS12, &version::TLS13] {
         let shake = |port: &TlsPort, certificate| {
             let session = handshake(port, &mut client(certificate, &[version]), 1000)?;
-            Ok::<_, rustls::Error>(session.client_certificate().is_some())
+            Ok::<_, rustls::Error>(session.peer_certificate().is_some())
         };
         let need = with(ClientAuth::Need);
         assert_eq!(shake(&need, Some("client.pem")), Ok(true));
@@ -373,7 +373,7 @@ fn a_ticket_of_before_is_worth_nothing_when_trust_has_changed() {
     let kind = || {
         let mut client = connect(&client);
         let session = handshake(&port, &mut client, 1000)?;
-        let subject = subject(session.client_certificate().unwrap()).unwrap();
+        let subject = subject(session.peer_certificate().unwrap()).unwrap();
         assert_eq!(subject, "CN=client,OU=a\\, b,O=zabkit tests");
         Ok::<_, rustls::Error>(client.handshake_kind().unwrap())
     };
