@@ -329,7 +329,8 @@ impl Election {
     }
 
     /// Whether a quorum of `ballots` agrees with `ballot`, and its leader is seen to lead: else a crashed leader would be
-    /// elected again and again.
+    /// elected again and again. While a reconfiguration is on its way a quorum of either configuration is enough: it may
+    /// have been given up by others, or be committed. Whom we join, that server counts both if it must.
     fn is_elected(
         quorums: &Quorums,
         ballots: &BTreeMap<ServerId, Ballot>,
@@ -353,7 +354,7 @@ impl Election {
         } else {
             ballots.get(&leader).is_some_and(|own| own.state == PeerState::Leading)
         };
-        leads && quorums.is_reached(ballots.iter().filter(|(_, other)| agrees(other)).map(|(server, _)| *server))
+        leads && quorums.is_reached_in_any(ballots.iter().filter(|(_, other)| agrees(other)).map(|(server, _)| *server))
     }
 
     fn count_myself(&mut self) {

@@ -126,6 +126,12 @@ impl Quorums {
         self.each().all(|verifier| verifier.is_reached(servers.iter().copied()))
     }
 
+    /// Whether these servers hold a quorum in one of the configurations.
+    pub fn is_reached_in_any(&self, servers: impl IntoIterator<Item = ServerId>) -> bool {
+        let servers: BTreeSet<ServerId> = servers.into_iter().collect();
+        self.each().any(|verifier| verifier.is_reached(servers.iter().copied()))
+    }
+
     /// The largest value that a quorum of each configuration has reached. `None`: no quorum of one of them has any.
     pub fn reached_by_quorum<T: Ord + Copy>(&self, value_of: impl Fn(ServerId) -> Option<T>) -> Option<T> {
         let reached = self.committed.reached_by_quorum(&value_of)?;
@@ -195,6 +201,7 @@ mod tests {
         let both = Quorums::new(of(3), Some(new));
         assert!(!both.is_reached(ids(&[1, 2, 3])) && !both.is_reached(ids(&[3, 4, 5])));
         assert!(both.is_reached(ids(&[2, 3, 4])));
+        assert!(both.is_reached_in_any(ids(&[4, 5])) && !both.is_reached_in_any(ids(&[2, 4])));
         assert_eq!(both.reached_by_quorum(|id| (id.0 < 5).then_some(id.0)), Some(2));
         assert_eq!(both.reached_by_quorum(|id| (id.0 < 4).then_some(id.0)), None);
         assert_eq!(both.voters().len(), 5);

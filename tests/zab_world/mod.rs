@@ -115,6 +115,10 @@ impl World {
             ["rule", "reconfig"] => (self.reconfig, self.ensemble_of_one) = (true, true),
             ["reconfig", name, ref changes @ ..] => self.reconfig(name, changes),
             ["config"] => self.show_configurations(),
+            // Delivers so many inputs, or lets disks do so many things.
+            ["run", n] => (0..n.parse::<u32>().unwrap()).for_each(|_| _ = self.deliver_one()),
+            // One leads, all members of its configuration follow it in that configuration, and a write succeeds.
+            ["agree"] => self.agree(),
             // Delivers until a packet of this kind has been sent.
             ["run", "until", packet] => self.run_until(packet),
             ["crash", id] => self.crash(server(id)),
@@ -354,6 +358,10 @@ impl World {
                 self.directories.get_mut(&id).unwrap().snapshot = Some((*zxid, body));
             }
             server.disk.push_back(op);
+        }
+        // ZABKIT_TRACE=1 tells what happens, for a script that does not do what it should.
+        if std::env::var_os("ZABKIT_TRACE").is_some() {
+            out.notes.iter().for_each(|note| eprintln!("{} {id}: {note}", self.micros));
         }
         for op in out.links {
             self.link_op(id, op);
@@ -598,6 +606,34 @@ impl World {
             }
             self.shown += "\n";
         }
+    }
+
+    fn agree(&mut self) {
+        let is_leading = |server: &Server| server.peer.status().state == PeerState::Leading;
+        let leaders: Vec<ServerId> =
+            self.servers.iter().filter(|(_, server)| is_leading(server)).map(|(id, _)| *id).collect();
+        let &[leader] = &leaders[..] else { return self.shown += &format!("led by {leaders:?}\n") };
+        let configuration = self.directories[&leader].committed.clone().unwrap();
+        let ids: Vec<String> = configuration.voters().iter().map(ServerId::to_string).collect();
+        for id in configuration.servers.keys() {
+            let Some(server) = self.servers.get(id) else { continue };
+            let status = server.peer.status();
+            if !status.serving || status.leader != Some(leader) {
+                self.shown += &format!("{id} is apart: {status:?}\n");
+            }
+            let known = self.directories[id].committed.as_ref().unwrap();
+            if *known != configuration || self.directories[id].proposed.is_some() {
+                self.shown += &format!("{id} goes by version {:x}\n", known.version);
+            }
+        }
+        self.connect("agreed", leader, false);
+        self.create("agreed", "/agreed", 0);
+        self.deliver();
+        let shown = std::mem::take(&mut self.shown);
+        self.replies("agreed");
+        let answer = std::mem::replace(&mut self.shown, shown);
+        let is_fine = answer.ends_with(" ok\n") || answer.ends_with(" NodeExists\n");
+        self.shown += &format!("voters={} {}\n", ids.join(","), if is_fine { "writes" } else { &answer });
     }
 
     fn run_until(&mut self, packet: &str) {
