@@ -29,14 +29,17 @@ struct Host {
 }
 
 impl Host {
+    /// Server 4 is an observer; server 1 takes observers where it follows.
     fn start(id: i64) -> Host {
+        let mut ensemble = Configuration::of_voters([1, 2, 3, 4].map(ServerId));
+        ensemble.servers.get_mut(&ServerId(4)).expect("it is there").role = PeerType::Observer;
         let config = PeerConfig {
             my_id: Some(ServerId(id)),
-            ensemble: Configuration::of_voters([1, 2, 3].map(ServerId)),
+            peer_type: ensemble.servers[&ServerId(id)].role,
+            ensemble,
             last_seen: None,
             reconfig_enabled: false,
-            peer_type: PeerType::Participant,
-            roles: RoleRules::default(),
+            roles: RoleRules { observer_masters: id == 1, ..RoleRules::default() },
             standalone_enabled: true,
             tick_ms: 100,
             init_limit: 10,
@@ -226,6 +229,25 @@ impl Host {
         let round = out.election.last().map_or(1, |(_, answer)| answer.election_epoch);
         self.perform(out);
         round
+    }
+
+    fn observer_link(&mut self) -> LinkId {
+        let link = LinkId(self.new_id());
+        self.learners.push(link);
+        self.step(Input::ObserverLinkUp { link });
+        link
+    }
+
+    /// Server 4 connects as an observer and goes along with everything.
+    fn honest_observer(&mut self) {
+        let link = self.observer_link();
+        let info = LearnerInfo { server: ServerId(4), protocol_version: PROTOCOL_VERSION, config_version: 0 };
+        let accepted_epoch = Epoch(0);
+        self.packet(Some(link), QuorumPacket::ObserverInfo { accepted_epoch, info });
+        let last_logged = self.peer.status().last_committed;
+        self.packet(Some(link), QuorumPacket::AckEpoch { last_logged, current_epoch: None });
+        let zxid = Zxid::new(self.peer.status().epoch, 0);
+        self.packet(Some(link), QuorumPacket::Ack { zxid });
     }
 
     fn learner_link(&mut self) -> LinkId {
@@ -529,6 +551,9 @@ fn hostile_step(host: &mut Host, leader: i64, corpus: &Corpus, dice: &mut Dice) 
             let status = host.peer.status();
             let zxid = Zxid(status.last_logged.max(Zxid::new(status.epoch, 0)).0.wrapping_add(1));
             let txn = twisted_txn(corpus, dice, zxid).to_bytes().into();
+            if status.state == PeerState::Observing {
+                return host.packet(host.leader, QuorumPacket::Inform { zxid, txn });
+            }
             host.packet(host.leader, QuorumPacket::Proposal { zxid, txn });
             if !dice.one_in(6) {
                 host.packet(host.leader, QuorumPacket::Commit { zxid });
@@ -538,6 +563,8 @@ fn hostile_step(host: &mut Host, leader: i64, corpus: &Corpus, dice: &mut Dice) 
             host.elect(leader);
             begin_honestly(host, leader, corpus, dice);
         }
+        0 if dice.one_in(2) => host.honest_observer(),
+        1 if dice.one_in(4) => drop(host.observer_link()),
         0..=5 => {
             let link = if host.learners.is_empty() { host.learner_link() } else { *dice.pick(&host.learners) };
             let packet = twisted_packet(corpus, dice, false, host);
@@ -614,6 +641,8 @@ struct Counts {
     after: usize,
     committed: usize,
     installed: usize,
+    /// With an observer of its own that is up to date, at some time.
+    masters: usize,
     steps: usize,
 }
 
@@ -630,10 +659,13 @@ fn lives(id: i64, leader: i64, count: u64) -> Counts {
             counts.established += usize::from(host.peer.status().serving);
             host.client();
         }
+        let mut is_master = false;
         for _ in 0..40 {
             hostile_step(&mut host, leader, &corpus, &mut dice);
             counts.steps += 1;
+            is_master |= host.peer.status().master_of > Some(0);
         }
+        counts.masters += usize::from(is_master);
         counts.committed += usize::from(host.peer.status().last_committed.counter() > 0);
         counts.installed += usize::from(host.snapshot.is_some());
         counts.after += usize::from(host.peer.status().serving && !host.ended);
@@ -662,6 +694,14 @@ fn a_leader_survives_whatever_it_is_told() {
 fn a_follower_survives_whatever_it_is_told() {
     let counts = lives(1, 2, 600);
     println!("follower: {counts:?}");
+    assert!(counts.established > 300 && counts.committed > 200 && counts.installed > 50, "{counts:?}");
+    assert!(counts.masters > 100, "{counts:?}");
+}
+
+#[test]
+fn an_observer_survives_whatever_it_is_told() {
+    let counts = lives(4, 2, 600);
+    println!("observer: {counts:?}");
     assert!(counts.established > 300 && counts.committed > 200 && counts.installed > 50, "{counts:?}");
 }
 
