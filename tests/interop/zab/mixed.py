@@ -8,12 +8,14 @@ import itertools
 import os
 import shlex
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "process"))
 
+import secured  # noqa: E402
 from harness import command, wire  # noqa: E402
 from harness.ensemble import SUPER_AUTH, Ensemble  # noqa: E402
 from harness.ports import PortBlock  # noqa: E402
@@ -55,14 +57,23 @@ def templates():
 
 
 class MixedEnsemble(Ensemble):
-    """Members of the kinds that ``mixture`` names, and `proxy` between them."""
+    """Members of the kinds that ``mixture`` names, and `proxy` between them.
 
-    def __init__(self, mixture, config=None):
+    Args:
+        mixture: One letter a server.
+        config: More keys of zoo.cfg.
+        terms: On which they speak with each other (`secured`); plainly by default.
+        proxied: False for members that speak directly; then there are no packets to see.
+    """
+
+    def __init__(self, mixture, config=None, terms=secured.plain, proxied=True):
         self.mixture, self.templates = mixture, templates()
         self._blocks, self._routes, self._reachable, self._true = [], {}, {}, {}
-        self.proxy = None
-        super().__init__(len(mixture), config={**CONFIG, **(config or {})})
-        self.proxy = Proxy(self._routes, self._reachable)
+        self.proxy, self._proxied = None, proxied
+        self._secrets = tempfile.TemporaryDirectory(prefix="zabkit-interop-zab-")
+        self.terms = terms(Path(self._secrets.name))
+        super().__init__(len(mixture), config={**CONFIG, **self.terms.config, **(config or {})})
+        self.proxy = Proxy(self._routes, self._reachable, self.terms.tls)
 
     # --- files
 
@@ -79,7 +90,7 @@ class MixedEnsemble(Ensemble):
             lines.append("peerType=observer")
         for other in self.members:
             ports = (other.quorum_port, other.election_port)
-            if other is not member:
+            if other is not member and self._proxied:
                 ports = (self._port(), self._port())
                 self._routes[ports[0], "quorum"] = (member.id, other.id, other.quorum_port)
                 self._routes[ports[1], "election"] = (member.id, other.id, other.election_port)
@@ -98,8 +109,12 @@ class MixedEnsemble(Ensemble):
 
     def launch(self, *members):
         """Start these members, each with its own kind's command, and return at once."""
+        flags = self.terms.flags
         for member in members:
-            member.start(template=self.templates[self.mixture[member.id - 1].upper()])
+            template = self.templates[self.mixture[member.id - 1].upper()]
+            if self.kind(member) != "zabkit":
+                template = template.replace("java ", f"java {flags} ", 1)
+            member.start(template=template, wrapper=("env", f"SERVER_JVMFLAGS={flags}"))
 
     def start(self):
         """Start every server that does not run, and wait until all of them serve."""
@@ -300,3 +315,4 @@ class MixedEnsemble(Ensemble):
         for block in self._blocks:
             block.close()
         self._blocks.clear()
+        self._secrets.cleanup()

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from harness import wire
 from mixed import MixedEnsemble
+from secured import TERMS, plain
 
 ALICE = ("digest", b"alice:secret")
 BOB = (31, "digest", "bob:pM4UFDqeVOTQS2Jf9VtoXc3lwVg=")
@@ -79,12 +80,12 @@ def leaders_of(servers):
     return list(last.values())
 
 
-def run(mixture, checks, config=None):
-    """All checks of one mixture; each line is one leader's."""
-    name = f"mixture {mixture}"
+def run(mixture, checks, terms=None):
+    """All checks of one mixture; each line is one leader's. ``terms``: a name in `secured.TERMS`."""
+    name = f"mixture {mixture}" + (f" with {terms}" if terms else "")
     links = []
     try:
-        with MixedEnsemble(mixture, config=config) as servers, checks.context(servers):
+        with MixedEnsemble(mixture, terms=TERMS[terms] if terms else plain) as servers, checks.context(servers):
             with checks.check(f"{name}: starts") as line:
                 servers.start()
                 first = servers.leader()

@@ -11,7 +11,6 @@ Runs in a thread with an event loop of its own; every method may be called from 
 """
 
 import asyncio
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -30,10 +29,12 @@ class Proxy:
     Args:
         routes: ``{(port, "quorum" or "election"): (source, target, true port)}``.
         reachable: ``{(source, target): port}``: the election port here at which source reaches target.
+        tls: ``(server, client)`` contexts where the members speak TLS, which ends here and begins anew.
     """
 
-    def __init__(self, routes, reachable):
+    def __init__(self, routes, reachable, tls=None):
         self._routes, self._reachable = routes, reachable
+        self._server_tls, self._client_tls = tls or (None, None)
         #: Every packet that passed, in the order in which they did.
         self.packets = []
         #: What could not be decoded: lines.
@@ -55,7 +56,8 @@ class Proxy:
             async def accepted(reader, writer, kind=kind, source=source, target=target, true_port=true_port):
                 await self._serve(kind, source, target, true_port, reader, writer)
 
-            self._servers.append(await asyncio.start_server(accepted, "127.0.0.1", port, limit=CHUNK))
+            server = await asyncio.start_server(accepted, "127.0.0.1", port, limit=CHUNK, ssl=self._server_tls)
+            self._servers.append(server)
 
     # --- connections
 
@@ -69,8 +71,6 @@ class Proxy:
                 return
             other_reader, other = await self._connect(true_port, CONNECT_S if kind == "quorum" else 0.0)
             self._open[number] = (source, target, writer, other)
-            for link in (writer, other):
-                link.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             first = await self._initial(number, source, target, reader, other) if kind == "election" else b""
             grammar = packets.quorum if kind == "quorum" else packets.election
             ways = [
@@ -96,7 +96,7 @@ class Proxy:
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                return await asyncio.open_connection("127.0.0.1", port, limit=CHUNK)
+                return await asyncio.open_connection("127.0.0.1", port, limit=CHUNK, ssl=self._client_tls)
             except OSError:
                 if time.monotonic() >= deadline:
                     raise

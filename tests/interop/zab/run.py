@@ -2,7 +2,7 @@
 
     run.py                    everything; about 5 minutes
     run.py --quick            the form for CI
-    run.py --only KIND        mixtures, catch-up, quorums, kills or cuts; may be repeated
+    run.py --only KIND        mixtures, catch-up, quorums, secured, kills or cuts; may be repeated
     run.py --mixture AAZ      only with this mixture (see mixed.py)
     run.py --kills N --seed S
 
@@ -29,15 +29,20 @@ import kills  # noqa: E402
 import mixed  # noqa: E402
 import mixtures  # noqa: E402
 import quorums  # noqa: E402
+import secured  # noqa: E402
 from harness.command import ApacheMissing  # noqa: E402
 from harness.ensemble import LIVE  # noqa: E402
 
+#: Of checks, in their order.
+KINDS = ("mixtures", "secured", "quorums", "catch-up", "kills", "cuts")
 QUICK_MIXTURES = ("AAZ", "AZZ", "AZAZA", "AZZaz")
 OF_THREE = ("AAA", "AAZ", "AZA", "ZAA", "AZZ", "ZAZ", "ZZA", "ZZZ")
 OF_FIVE = ("AAAAZ", "AZAAZ", "ZAZAZ", "ZZZAZ")
 WITH_OBSERVERS = ("AZZaz", "AAZaz", "ZZAaz")
 #: Five servers, the last of which leads the two that are a quorum.
 QUORUMS = (("AZAAZ", "groups"), ("ZAZZA", "groups"), ("ZZAAZ", "weights"), ("AAZZA", "weights"))
+#: Whose members speak with each other by TLS or after SASL.
+SECURED, QUICK_SECURED = ("AZZ", "AAZ", "AZZaz"), ("AZZ",)
 #: Kills in each mixture.
 QUICK_KILLS = {"AAZ": 5}
 KILLS = {"AAZ": 15, "AZZ": 15, "AZAZA": 8, "ZAZAZ": 7, "AZZaz": 5}
@@ -126,7 +131,9 @@ def _end(*_):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the form for CI")
-    parser.add_argument("--only", action="append", choices=("mixtures", "catch-up", "quorums", "kills", "cuts"))
+    parser.add_argument(
+        "--only", action="append", choices=("mixtures", "catch-up", "quorums", "secured", "kills", "cuts")
+    )
     parser.add_argument("--mixture", action="append", help="a word such as AAZ; may be repeated")
     parser.add_argument("--kills", type=int, help="in each mixture, instead of its usual number")
     parser.add_argument("--seed", type=int, default=1)
@@ -139,7 +146,7 @@ def main():
     except ApacheMissing as reason:
         print(f"zab: {reason}", file=sys.stderr)
         sys.exit(2)
-    wanted = options.only or ("mixtures", "catch-up", "quorums", "kills", "cuts")
+    wanted = options.only or KINDS
     if "mixtures" in wanted:
         chosen = options.mixture or (QUICK_MIXTURES if options.quick else OF_THREE + OF_FIVE + WITH_OBSERVERS)
         if not options.quick and not options.mixture:
@@ -155,6 +162,10 @@ def main():
             catch_up.run(*pair, checks)
             if not options.quick and pair.isupper():
                 catch_up.run(*pair, checks, from_log=True)
+    if "secured" in wanted:
+        for mixture in options.mixture or (QUICK_SECURED if options.quick else SECURED):
+            for terms in secured.TERMS:
+                mixtures.run(mixture, checks, terms)
     if "quorums" in wanted:
         for mixture, what in QUORUMS[:1] if options.quick else QUORUMS:
             quorums.run(mixture, what, checks)
