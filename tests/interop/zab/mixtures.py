@@ -90,6 +90,9 @@ def run(mixture, checks, terms=None):
                 servers.start()
                 first = servers.leader()
                 line.add(servers.describe())
+                line.add(servers.seen_text())
+                if terms and "SASL" in terms:
+                    assert servers.proxy.seen("SASL"), "nobody proved who he is"
             if line.failed:
                 return
             # The one that leads already comes first.

@@ -29,6 +29,7 @@ import kills  # noqa: E402
 import mixed  # noqa: E402
 import mixtures  # noqa: E402
 import quorums  # noqa: E402
+import rolling_tls  # noqa: E402
 import secured  # noqa: E402
 from harness.command import ApacheMissing  # noqa: E402
 from harness.ensemble import LIVE  # noqa: E402
@@ -43,6 +44,8 @@ WITH_OBSERVERS = ("AZZaz", "AAZaz", "ZZAaz")
 QUORUMS = (("AZAAZ", "groups"), ("ZAZZA", "groups"), ("ZZAAZ", "weights"), ("AAZZA", "weights"))
 #: Whose members speak with each other by TLS or after SASL.
 SECURED, QUICK_SECURED = ("AZZ", "AAZ", "AZZaz"), ("AZZ",)
+#: To which TLS comes while they run.
+ROLLING = ("AZZ", "ZAA")
 #: Kills in each mixture.
 QUICK_KILLS = {"AAZ": 5}
 KILLS = {"AAZ": 15, "AZZ": 15, "AZAZA": 8, "ZAZAZ": 7, "AZZaz": 5}
@@ -166,6 +169,8 @@ def main():
         for mixture in options.mixture or (QUICK_SECURED if options.quick else SECURED):
             for terms in secured.TERMS:
                 mixtures.run(mixture, checks, terms)
+        for mixture in options.mixture or (() if options.quick else ROLLING):
+            rolling_tls.run(mixture, checks)
     if "quorums" in wanted:
         for mixture, what in QUORUMS[:1] if options.quick else QUORUMS:
             quorums.run(mixture, what, checks)
