@@ -48,6 +48,7 @@ impl Host {
             max_session_timeout_ms: 2000,
             sessions: SessionRules::default(),
             snap_count: 8,
+            snap_log_bytes: 0,
             reaper: zabkit::peer::ReaperConfig::default(),
             catch_up: zabkit::peer::CatchUpRules::default(),
             seed: 7,

@@ -285,7 +285,9 @@ impl Model {
             .filter(|(zxid, _)| (snapshot..=last).contains(zxid) && *zxid > snapshot)
             .cloned()
             .collect();
-        assert_eq!(found.txns, expected, "from {snapshot} to {last}");
+        let seen = |txns: &[(Zxid, bytes::Bytes)]| txns.iter().map(|(z, b)| (z.0, b.len())).collect::<Vec<_>>();
+        assert_eq!(seen(&found.txns), seen(&expected), "from {snapshot} to {last}");
+        assert!(found.txns == expected, "from {snapshot} to {last}");
         assert!(recovered.notes.is_empty(), "{:?}", recovered.notes);
         self.cut(last);
         self.acked = last;

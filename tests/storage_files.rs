@@ -12,8 +12,33 @@ use zabkit::jute::Record;
 use zabkit::records::{Epoch, Zxid};
 use zabkit::sim::disk::{Fault, SimDisk};
 use zabkit::storage::{
-    LogReader, RealDisk, Recovered, Repair, SnapshotWriter, Storage, StorageConfig, StorageError, Truncated,
+    Compression, LogReader, RealDisk, Recovered, Repair, SnapshotWriter, Storage, StorageConfig, StorageError,
+    Truncated,
 };
+
+/// The body of a snapshot with `nodes` znodes below the root.
+fn long_body(nodes: usize) -> Vec<u8> {
+    let small = body(Zxid(1), "a");
+    let end = small.len() - 5;
+    let mut out = small[..8].to_vec();
+    let (mut at, mut items) = (8, Vec::new());
+    while at < end {
+        let mut reader = zabkit::jute::Reader::new(&small[at..end]);
+        reader.string().unwrap();
+        reader.buffer().unwrap();
+        reader.bytes(8 + 60).unwrap();
+        let next = end - reader.remaining();
+        items.push(&small[at..next]);
+        at = next;
+    }
+    out.extend_from_slice(items[0]);
+    for n in 0..nodes {
+        format!("/node-{n:06}").write(&mut out);
+        out.extend_from_slice(&items[1][4 + "/a-0x1".len()..]);
+    }
+    out.extend_from_slice(&small[end..]);
+    out
+}
 
 /// A server with records 1 to 5 in `log.1`, left as by `kill -9`: the synced bound says nothing of the records.
 fn killed() -> SimDisk {
@@ -42,6 +67,24 @@ fn foreign() -> SimDisk {
         }
     }
     disk
+}
+
+/// Zeros that a log of ours ends with.
+const PADDING: u64 = 12;
+
+/// A log as another server writes it.
+fn log_of_others(txns: &[(Zxid, bytes::Bytes)]) -> Vec<u8> {
+    let mut log = Vec::new();
+    0x5a4b_4c47_i32.write(&mut log);
+    2i32.write(&mut log);
+    0i64.write(&mut log);
+    for (_, txn) in txns {
+        i64::from(simd_adler32::adler32(&txn.as_ref())).write(&mut log);
+        (txn.len() as i32).write(&mut log);
+        log.extend_from_slice(txn);
+        log.push(b'B');
+    }
+    log
 }
 
 fn log_of(disk: &SimDisk) -> Vec<u8> {
@@ -111,8 +154,48 @@ fn damage_below_the_bound_is_refused_and_the_files_are_left_alone() {
         let mut zeroed = log.clone();
         zeroed[begin..].fill(0);
         assert_corrupt(found_after(&closed(), &zeroed), begin, &format!("zeros from {begin}"));
-        assert_corrupt(found_after(&closed(), &log[..at]), begin, &format!("cut at {at}"));
+        if !(2..=5).map(offset).any(|end| end == at) {
+            assert_corrupt(found_after(&closed(), &log[..at]), begin, &format!("cut at {at}"));
+        }
     }
+}
+
+/// Apache's TRUNC ends a log exactly behind a record and removes the later ones; nothing else does: where we leave a
+/// log there is padding.
+#[test]
+fn what_apache_has_forgotten_because_its_leader_did_not_have_it_is_no_damage() {
+    for n in 2..=5 {
+        let disk = closed();
+        let (recovered, zxids) = found_after(&disk, &log_of(&disk)[..offset(n)]).unwrap();
+        assert_eq!((zxids, recovered.last_zxid), ((1..n as i64).collect(), Zxid(n as i64 - 1)));
+        assert_eq!(recovered.repaired, []);
+        // What it logs then is judged as its own, and from here on as ours.
+        disk.put(&file(&format!("log.{:x}", n + 10)), &log_of_others(&txns([n as i64 + 10])));
+        let (storage, recovered, found) = open_sim(&disk).unwrap();
+        assert_eq!((recovered.last_zxid, found.txns.len()), (Zxid(n as i64 + 10), n));
+        storage.close().unwrap();
+        assert_eq!(open_sim(&disk).unwrap().2, found);
+    }
+    // A whole log of ours that it has removed.
+    let disk = closed();
+    let (mut storage, ..) = open_sim(&disk).unwrap();
+    storage.append(&txns(6..=9)).unwrap();
+    storage.close().unwrap();
+    let without = |log: &[u8]| {
+        let left = SimDisk::new();
+        for (path, bytes) in disk.files() {
+            if path == file("log.1") {
+                left.put(&path, log);
+            } else if path != file("log.6") {
+                left.put(&path, &bytes);
+            }
+        }
+        open_sim(&left).map(|(_, recovered, _)| recovered.last_zxid)
+    };
+    let padded = [log_of(&disk), vec![0; PADDING as usize]].concat(); // The simulated disk does not show holes.
+    let refused = without(&padded);
+    assert!(matches!(refused, Err(StorageError::LogTooShort { .. })), "nobody has cut it: {refused:?}");
+    assert_eq!(without(&log_of(&disk)[..offset(4)]).unwrap(), Zxid(3));
 }
 
 #[test]
@@ -295,8 +378,9 @@ fn the_log_is_read_back_from_any_zxid_up_to_what_is_appended() {
     // With what is reserved behind the last one.
     let newest = files.log_bytes_from(Zxid(8)).unwrap();
     assert!(newest > 16 + 3 * record);
-    assert_eq!(files.log_bytes_from(Zxid(5)).unwrap(), 16 + 3 * record + newest);
-    assert_eq!(files.log_bytes_from(Zxid(4)).unwrap(), 2 * (16 + 3 * record) + newest, "as Apache, one more");
+    let rolled = 16 + 3 * record + PADDING;
+    assert_eq!(files.log_bytes_from(Zxid(5)).unwrap(), rolled + newest);
+    assert_eq!(files.log_bytes_from(Zxid(4)).unwrap(), 2 * rolled + newest, "as Apache, one more");
     assert_eq!(files.read_around(Zxid(7)).unwrap().next_record().unwrap().unwrap().0.zxid, Zxid(4));
     assert_eq!(files.snapshot_bytes().unwrap(), disk.files()[&file("snapshot.0")].len() as u64);
     assert_eq!(storage.since_roll(), (3, 16 + 3 * record));
@@ -402,6 +486,156 @@ fn an_unfinished_snapshot_is_passed_over_in_apaches_directory_and_refused_in_our
     let ours = closed();
     ours.put(&file("snapshot.7"), half);
     assert!(matches!(open_sim(&ours).err(), Some(StorageError::SnapshotDamaged { .. })));
+
+    // Apache has gone on in our directory: its log is there, and its snapshot may be ahead of what it has flushed.
+    let both = closed();
+    both.put(&file("log.6"), &log_of_others(&txns([6])));
+    both.put(&file("snapshot.9"), half);
+    let (_, recovered, _) = open_sim(&both).unwrap();
+    assert_eq!(recovered.last_zxid, Zxid(6));
+    assert!(matches!(recovered.repaired.as_slice(), [Repair::UnfinishedSnapshot { .. }]));
+}
+
+/// The first bytes of a packed file say nothing of its end.
+#[test]
+fn a_packed_snapshot_that_apache_was_killed_over_is_passed_over_too() {
+    for (compression, suffix) in [(Compression::Gz, ".gz"), (Compression::Snappy, ".snappy")] {
+        let disk = SimDisk::new();
+        let config = StorageConfig { compression, ..config() };
+        let (storage, ..) = open(&disk, config.clone()).unwrap();
+        write_body(&storage, Zxid(7), "own").unwrap().finish(None).unwrap();
+        drop(storage);
+        let name = file(&format!("snapshot.7{suffix}"));
+        let whole = disk.files()[&name].clone();
+        for end in 16..whole.len() {
+            let apaches = foreign();
+            apaches.put(&name, &whole[..end]);
+            let (_, recovered, found) = open(&apaches, config.clone()).unwrap();
+            assert_eq!((found.zxids(), recovered.last_zxid), (vec![1, 2, 3, 4, 5], Zxid(5)), "{suffix} up to {end}");
+        }
+        let apaches = foreign();
+        apaches.put(&name, &whole);
+        assert_eq!(open(&apaches, config).unwrap().1.last_zxid, Zxid(7));
+    }
+}
+
+#[test]
+fn snapshots_are_packed_as_asked_and_every_kind_is_read_installed_and_purged() {
+    let kinds = [(Compression::None, ""), (Compression::Gz, ".gz"), (Compression::Snappy, ".snappy")];
+    for (compression, suffix) in kinds {
+        let disk = SimDisk::new();
+        let with = |compression| StorageConfig { compression, ..config() };
+        let (mut storage, ..) = open(&disk, with(compression)).unwrap();
+        snapshot(&storage, Zxid(0)).unwrap();
+        storage.append(&txns(1..=3)).unwrap();
+        // More than a few blocks of any packing.
+        let mut writer = storage.begin_snapshot(Zxid(3)).unwrap();
+        let parts = long_body(4000);
+        parts.chunks(70_001).for_each(|part| writer.write(part).unwrap());
+        let path = writer.finish(Some((Zxid(3), 77))).unwrap();
+        assert_eq!(path, file(&format!("snapshot.3{suffix}")));
+        let bytes = disk.files()[&path].len();
+        assert_eq!(bytes < parts.len(), compression != Compression::None, "{bytes} of {}", parts.len());
+        drop(storage);
+
+        // Read by a server that packs otherwise; then the leader's snapshot replaces it.
+        for (other, other_suffix) in kinds {
+            let (mut storage, recovered, found) = open(&disk, with(other)).unwrap();
+            assert_eq!((recovered.snapshot_zxid, recovered.digest), (Some(Zxid(3)), Some((Zxid(3), 77))));
+            assert_eq!(found.nodes.len(), 4001, "{suffix}");
+            if other_suffix != suffix {
+                continue;
+            }
+            let writer = write_body(&storage, Zxid(9), "leader").unwrap();
+            storage.install_snapshot(writer, Some((Zxid(9), 99))).unwrap();
+            drop(storage);
+            let (_, recovered, found) = open(&disk, config()).unwrap();
+            assert_eq!((recovered.snapshot_zxid, found.nodes[1].as_str()), (Some(Zxid(9)), "/leader-0x9"));
+            let snapshots = disk.files().into_keys().filter(|path| path.to_str().unwrap().contains("snapshot"));
+            assert_eq!(snapshots.collect::<Vec<_>>(), [file(&format!("snapshot.9{suffix}"))]);
+            break;
+        }
+    }
+}
+
+/// What Java's decoder asks of a snappy stream: magic, versions, and blocks of at most 32 KiB, unpacked.
+#[test]
+fn a_snappy_snapshot_is_in_the_framing_of_javas_library() {
+    let disk = SimDisk::new();
+    let (storage, ..) = open(&disk, StorageConfig { compression: Compression::Snappy, ..config() }).unwrap();
+    let mut writer = storage.begin_snapshot(Zxid(3)).unwrap();
+    writer.write(&long_body(4000)).unwrap();
+    let path = writer.finish(None).unwrap();
+    let bytes = disk.files()[&path].clone();
+    let (head, mut rest) = bytes.split_at(16);
+    assert_eq!(head, b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01");
+    let mut unpacked = Vec::new();
+    while let Some((length, more)) = rest.split_first_chunk() {
+        let (block, behind) = more.split_at(u32::from_be_bytes(*length) as usize);
+        let block = snap::raw::Decoder::new().decompress_vec(block).unwrap();
+        assert!(block.len() == 32 << 10 || behind.is_empty());
+        unpacked.extend(block);
+        rest = behind;
+    }
+    assert_eq!((&unpacked[..4], &unpacked[unpacked.len() - 5..]), (&b"ZKSN"[..], &b"\0\0\0\x01/"[..]));
+}
+
+/// Apache refuses a directory whose log is of a later epoch than `currentEpoch`, unless that epoch lies in the file
+/// that is to become it.
+#[test]
+fn a_history_that_reaches_into_a_later_epoch_is_announced_before_it_does() {
+    let announced = |disk: &SimDisk| disk.files().get(&file("currentEpoch.tmp")).cloned();
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.save_accepted_epoch(Epoch(4)).unwrap();
+    storage.save_current_epoch(Epoch(1)).unwrap();
+    storage.append(&[txn(0x1_0000_0001)]).unwrap();
+    assert_eq!(announced(&disk), None);
+    storage.append(&txns([0x1_0000_0002, 0x3_0000_0001])).unwrap();
+    storage.sync().unwrap();
+    assert_eq!(announced(&disk).as_deref(), Some(&b"3"[..]));
+    drop(storage);
+    assert_eq!(open_sim(&disk).unwrap().1.current_epoch, Epoch(3));
+
+    let (mut storage, ..) = open_sim(&disk).unwrap();
+    let writer = write_body(&storage, Zxid(0x4_0000_0001), "leader").unwrap();
+    storage.install_snapshot(writer, None).unwrap();
+    assert_eq!(announced(&disk).as_deref(), Some(&b"4"[..]));
+    storage.save_current_epoch(Epoch(4)).unwrap();
+    assert_eq!(announced(&disk), None);
+}
+
+/// A crash between the two, and then Apache's server goes on with the old state: what it does must not be lost.
+#[test]
+fn a_leaders_snapshot_that_was_not_decided_for_is_given_up() {
+    let disk = closed();
+    let (storage, ..) = open_sim(&disk).unwrap();
+    snapshot(&storage, Zxid(9)).unwrap();
+    drop(storage);
+    let ready = disk.files()[&file("snapshot.9")].clone();
+    let disk = closed();
+    disk.put(&file("zabkit.install.snapshot.9"), &ready);
+    disk.put(&file("log.6"), &log_of_others(&txns(6..=12)));
+    let (_, recovered, _) = open_sim(&disk).unwrap();
+    assert_eq!((recovered.snapshot_zxid, recovered.last_zxid), (Some(Zxid(0)), Zxid(12)));
+    assert!(!disk.files().keys().any(|path| path.to_str().unwrap().contains("install")));
+}
+
+#[test]
+fn a_log_that_has_become_too_large_is_followed_by_another() {
+    let disk = SimDisk::new();
+    let config = StorageConfig { log_bytes_max: 1000, ..config() };
+    let (mut storage, ..) = open(&disk, config.clone()).unwrap();
+    snapshot(&storage, Zxid(0)).unwrap();
+    for zxid in 1..=60 {
+        storage.append(&[txn(zxid)]).unwrap();
+        storage.sync().unwrap();
+    }
+    drop(storage);
+    let logs = disk.files().into_iter().filter(|(path, _)| path.to_str().unwrap().contains("/log."));
+    let sizes: Vec<usize> = logs.map(|(_, bytes)| bytes.len()).collect();
+    assert!(sizes.len() > 3 && sizes.iter().rev().skip(1).all(|&size| (1000..1300).contains(&size)), "{sizes:?}");
+    assert_eq!(open(&disk, config).unwrap().2.zxids(), (1..=60).collect::<Vec<_>>());
 }
 
 /// Seals in the layouts of 3.5, 3.8 and 3.9, with and without digest.
@@ -583,7 +817,7 @@ fn a_real_disk_keeps_what_was_written_and_gives_reserved_space_back() {
     storage.append(&[txn(21)]).unwrap();
     storage.close().unwrap();
     let last = std::fs::metadata(dir.path().join("version-2/log.15")).unwrap().len();
-    assert_eq!(last, 16 + txn(21).1.len() as u64 + 13);
+    assert_eq!(last, 16 + txn(21).1.len() as u64 + 13 + PADDING);
 }
 
 /// What was never synced may go, but it is not to be taken for rot.

@@ -36,6 +36,8 @@ pub struct PeerConfig {
     pub sessions: SessionRules,
     /// `snapCount`: a snapshot is taken after about half of this to this many transactions.
     pub snap_count: u32,
+    /// `snapSizeLimitInKb`, in bytes: or after half of this to this much log; 0: whatever its size.
+    pub snap_log_bytes: u64,
     /// When containers and TTL nodes are removed.
     pub reaper: ReaperConfig,
     /// How learners are brought up to date.
@@ -141,10 +143,13 @@ pub struct Core {
     /// Transactions logged since the last snapshot began, also those that were replayed at the start: a server that
     /// is restarted often would never come to a snapshot by what it logs in one life.
     since_snapshot: u32,
+    /// Bytes logged since the last snapshot began.
+    bytes_since_snapshot: u64,
     /// The end of what was replayed. Until something behind it is committed, it may yet be truncated, and a snapshot
     /// of it must not come to be.
     replayed_to: Zxid,
     snapshot_after: u32,
+    snapshot_after_bytes: u64,
     is_snapshot_running: bool,
     random: u64,
 }
@@ -181,8 +186,10 @@ impl Core {
             unlogged: false,
             tried_masters: BTreeSet::new(),
             since_snapshot: boot.replayed,
+            bytes_since_snapshot: 0,
             replayed_to: boot.last_logged,
             snapshot_after: 0,
+            snapshot_after_bytes: 0,
             is_snapshot_running: false,
             random: config.seed,
             config,
@@ -226,6 +233,7 @@ impl Core {
         assert!(proposal.zxid() > self.last_logged, "{} was logged after {}", proposal.zxid(), self.last_logged);
         self.last_logged = proposal.zxid();
         self.since_snapshot += 1;
+        self.bytes_since_snapshot += proposal.bytes.len() as u64;
         self.uncommitted.push_back(proposal.clone());
         if self.is_observer() && !self.config.roles.observer_logs {
             self.unlogged = true;
@@ -304,10 +312,12 @@ impl Core {
     /// `last_committed` is what the database will show.
     pub fn snapshot_if_due(&mut self, out: &mut Effects) {
         let is_settled = self.last_committed > self.replayed_to;
-        if self.since_snapshot <= self.snapshot_after || self.is_snapshot_running || !is_settled || self.unlogged {
+        let is_much = self.since_snapshot > self.snapshot_after
+            || self.config.snap_log_bytes > 0 && self.bytes_since_snapshot > self.snapshot_after_bytes;
+        if !is_much || self.is_snapshot_running || !is_settled || self.unlogged {
             return;
         }
-        self.since_snapshot = 0;
+        (self.since_snapshot, self.bytes_since_snapshot) = (0, 0);
         self.is_snapshot_running = true;
         self.draw_snapshot_threshold();
         let (generation, zxid) = (self.generation, self.last_committed);
@@ -352,6 +362,10 @@ impl Core {
     fn draw_snapshot_threshold(&mut self) {
         let half = u64::from(self.config.snap_count.max(2)) / 2;
         self.snapshot_after = (half + self.draw() % half) as u32;
+        if self.config.snap_log_bytes > 0 {
+            let half = self.config.snap_log_bytes.div_ceil(2);
+            self.snapshot_after_bytes = half + self.draw() % half;
+        }
     }
 
     /// SplitMix64: one step of a well-mixed sequence.
@@ -386,9 +400,8 @@ mod tests {
         Proposal { txn: Arc::new(txn), bytes: Bytes::new() }
     }
 
-    #[test]
-    fn what_was_replayed_counts_towards_a_snapshot_but_only_once_it_cannot_be_truncated_any_more() {
-        let config = PeerConfig {
+    fn config() -> PeerConfig {
+        PeerConfig {
             my_id: Some(ServerId(1)),
             ensemble: Configuration::of_voters((1..=3).map(ServerId)),
             last_seen: None,
@@ -403,18 +416,43 @@ mod tests {
             max_session_timeout_ms: 2000,
             sessions: SessionRules::default(),
             snap_count: 20,
+            snap_log_bytes: 0,
             reaper: ReaperConfig::default(),
             catch_up: CatchUpRules::default(),
             seed: 7,
-        };
-        let boot = super::super::Boot {
+        }
+    }
+
+    fn boot(replayed: u32) -> super::super::Boot {
+        super::super::Boot {
             accepted_epoch: Epoch(1),
             current_epoch: Epoch(1),
-            last_logged: Zxid::new(Epoch(1), 30),
-            recent: (1..=30).map(proposal).collect(),
-            replayed: 30,
-        };
-        let mut core = Core::new(config, boot);
+            last_logged: Zxid::new(Epoch(1), replayed),
+            recent: (1..=replayed).map(proposal).collect(),
+            replayed,
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_due_after_so_many_bytes_of_log_too() {
+        for (snap_log_bytes, expected) in [(0, 0..=0), (1000, 5..=10)] {
+            let mut core = Core::new(PeerConfig { snap_count: 1_000_000, snap_log_bytes, ..config() }, boot(0));
+            let mut out = Effects::default();
+            for counter in 1..=100 {
+                core.log(Proposal { bytes: Bytes::from(vec![7; 100]), ..proposal(counter) }, &mut out);
+                core.commit_first(&mut out);
+                core.snapshot_if_due(&mut out);
+                core.on_snapshot_ended();
+            }
+            let taken = out.disk.iter().filter(|op| matches!(op, DiskOp::TakeSnapshot { .. })).count();
+            let (least, most) = (*expected.start(), *expected.end());
+            assert!((least * 2..=most * 2).contains(&taken), "{taken} with {snap_log_bytes}");
+        }
+    }
+
+    #[test]
+    fn what_was_replayed_counts_towards_a_snapshot_but_only_once_it_cannot_be_truncated_any_more() {
+        let mut core = Core::new(config(), boot(30));
         let mut out = Effects::default();
         core.snapshot_if_due(&mut out);
         assert!(out.disk.is_empty(), "30 that a leader may yet take back");

@@ -291,6 +291,7 @@ mod tests {
             max_session_timeout_ms: 2000,
             sessions: SessionRules::default(),
             snap_count: 1000,
+            snap_log_bytes: 0,
             reaper: ReaperConfig::default(),
             catch_up: CatchUpRules::default(),
             seed: 7,

@@ -40,6 +40,7 @@ impl Standalone {
             max_session_timeout_ms: i32::MAX,
             sessions: SessionRules::default(),
             snap_count: 100_000,
+            snap_log_bytes: 0,
             reaper,
             catch_up: CatchUpRules::default(),
             seed: 1,

@@ -187,6 +187,9 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
     let settings = StorageConfig {
         data_log_dir: config.data_log_dir.clone(),
         create_dirs: config.auto_create,
+        create_db: config.files.create_db,
+        compression: config.files.compression,
+        log_bytes_max: bytes_of(config.files.log_kib_max),
         trust_empty: config.trust_empty,
         force_sync: config.force_sync,
         pre_alloc_bytes: u64::from(config.pre_alloc_kib) << 10,
@@ -201,6 +204,9 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
     }
     for note in &recovered.notes {
         tracing::info!("{note}");
+    }
+    if recovered.last_zxid == Zxid::NONE && config.my_id.is_none() {
+        return Err(StorageError::NotTrusted { dir: config.data_dir.clone() }.into()); // No leader will ever fill it.
     }
     let mut loaded = loading.finish(recovered.last_zxid);
     let boot = Boot {
@@ -229,6 +235,11 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
         recovered.txns
     );
     Ok((storage, db, boot))
+}
+
+/// A size in KiB that may be unlimited, as bytes; 0: unlimited.
+fn bytes_of(kib: Option<u32>) -> u64 {
+    u64::from(kib.unwrap_or(0)) << 10
 }
 
 /// What the database reads of the configuration.
@@ -293,6 +304,7 @@ fn peer_config(config: &Config, last_seen: Option<Configuration>) -> PeerConfig 
         max_session_timeout_ms: config.max_session_timeout_ms().min(i32::MAX as u32) as i32,
         sessions: config.sessions.rules(),
         snap_count: config.snap_count,
+        snap_log_bytes: bytes_of(config.files.snapshot_log_kib),
         reaper: config.nodes.reaper,
         catch_up: config.quorum.catch_up,
         seed: RandomState::new().hash_one(std::process::id()),

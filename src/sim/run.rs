@@ -162,6 +162,7 @@ fn draw_setup(rng: &mut Rng, ensemble: Configuration, planted: Option<Planted>) 
         max_session_timeout_ms: 20 * tick_ms as i32,
         sessions: SessionRules::default(),
         snap_count: *rng.pick(&[10, 60, 400]),
+        snap_log_bytes: 0,
         reaper: ReaperConfig { check_interval_ms: *rng.pick(&[50, 500, 5_000]), ..ReaperConfig::default() },
         catch_up: CatchUpRules {
             recent_max: *rng.pick(&[5, 500]),

@@ -8,6 +8,7 @@
 
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
+use super::names::TMP_PREFIX;
 use crate::records::{Epoch, Zxid};
 use std::io;
 use std::path::Path;
@@ -66,6 +67,16 @@ pub(super) fn save<D: Disk>(disk: &D, dir: &Path, name: &str, epoch: Epoch) -> R
     let tmp = dir.join(format!("{name}{TMP_SUFFIX}"));
     // No newline, as Apache writes it.
     replace_file(disk, dir, &tmp, &dir.join(name), epoch.to_string().as_bytes())
+}
+
+/// Leaves word that the history is about to reach into `epoch`, for a start before [`save`] has made it the current
+/// one: Apache's server refuses a directory whose last zxid is of a later epoch than `currentEpoch`, unless it finds
+/// that epoch in the file that is to become it. Durable when it returns.
+pub(super) fn announce<D: Disk>(disk: &D, dir: &Path, epoch: Epoch) -> Result<(), StorageError> {
+    let tmp = dir.join(format!("{CURRENT_EPOCH}{TMP_SUFFIX}"));
+    // It may be there already, with an earlier epoch that must not be lost before the new one is there.
+    let next = dir.join(format!("{TMP_PREFIX}{CURRENT_EPOCH}"));
+    replace_file(disk, dir, &next, &tmp, epoch.to_string().as_bytes())
 }
 
 /// Writes `bytes` to `tmp`, syncs it, renames it to `path` and syncs the directory.

@@ -47,6 +47,14 @@ pub enum StorageError {
     /// A log was to be written where no snapshot exists that it could be applied to.
     #[error("{} has no snapshot yet; one must be written before the log", .dir.display())]
     SnapshotFirst { dir: PathBuf },
+    /// A standalone server's directory is empty where it should not be. Bring the files back, or, if they are not
+    /// wanted, put an empty file `initialize` into dataLogDir.
+    #[error(
+        "{} is empty, but was a server's (or db.autocreate=false): bring its files back, or put an empty file named \
+         initialize into dataLogDir to begin anew",
+        .dir.display()
+    )]
+    NotTrusted { dir: PathBuf },
     /// The log was truncated, or another snapshot installed, while this one was being written.
     #[error("{} was given up: the history it belongs to was replaced while it was written", .path.display())]
     Superseded { path: PathBuf },

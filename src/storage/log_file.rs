@@ -33,6 +33,9 @@ pub(super) const FRAMING_LEN: usize = PREFIX_LEN + 1;
 const END_MARK: u8 = b'B';
 /// The shortest transaction: a header without a body.
 const TXN_LEN_MIN: usize = 32;
+/// Zeros that we leave behind the last record when reserved space is given back: a prefix that says "no record here".
+/// A file without them was cut by another server.
+pub(super) const PADDING_LEN: u64 = PREFIX_LEN as u64;
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
 

@@ -38,6 +38,7 @@ pub use epochs::{ACCEPTED_EPOCH, CURRENT_EPOCH};
 pub use error::StorageError;
 pub use log_file::{Damage, LogEnd, LogFile, LogRecord, Next};
 pub use log_files::{LogFiles, LogReader};
+pub use names::Compression;
 pub use recovery::{NullSink, RecoverySink, Repair};
 pub use snapshot::SnapshotDigest;
 pub use snapshot_writer::SnapshotWriter;
@@ -46,7 +47,7 @@ pub use truncate::Truncated;
 use crate::records::{Epoch, TXN_BYTES_MAX, Zxid};
 use crate::sync::lock;
 use bytes::Bytes;
-use names::{INITIALIZE, LOCK, TMP_PREFIX, VERSION_DIR};
+use names::{INITIALIZE, INSTALL_PREFIX, LOCK, NamedFile, TMP_PREFIX, VERSION_DIR};
 use recovery::{Loaded, Source};
 use snapshot_writer::Era;
 use std::io;
@@ -71,6 +72,10 @@ pub struct StorageConfig {
     pub force_sync: bool,
     /// `preAllocSize`, in bytes: the largest step by which space is reserved for the log; 0: none is.
     pub pre_alloc_bytes: u64,
+    /// `txnLogSizeLimitInKb`, in bytes: a log file larger than this is followed by another one; 0: of any size.
+    pub log_bytes_max: u64,
+    /// `snapshot.compression.method`
+    pub compression: Compression,
     /// `autopurge.snapRetainCount`
     pub retain_snapshots: usize,
     /// The longest transaction, and the longest string or buffer of a snapshot, in bytes.
@@ -89,6 +94,8 @@ impl StorageConfig {
             trust_empty: false,
             force_sync: true,
             pre_alloc_bytes: 64 << 20,
+            log_bytes_max: 0,
+            compression: Compression::None,
             retain_snapshots: 3,
             txn_bytes_max: TXN_BYTES_MAX,
         }
@@ -132,6 +139,9 @@ pub struct Storage<D: Disk> {
     epochs: (Epoch, Epoch),
     /// The snapshot that was read last, or installed: all records behind it are in the state.
     base: Zxid,
+    /// Of the log and of the snapshots no epoch beyond this one is on the disk before it is announced: see
+    /// [`epochs::announce`].
+    announced: Epoch,
     era: Era,
     _locks: Vec<D::Lock>,
 }
@@ -149,11 +159,14 @@ impl<D: Disk> Storage<D> {
         let locks = prepare_dirs(&disk, &config, &snapshot_dir, &log_dir)?;
         let mut repaired = Vec::new();
 
-        if let Some(zxid) = install::pending(&list(&disk, &snapshot_dir)?) {
-            install::resume(&disk, &snapshot_dir, &log_dir, zxid, config.txn_bytes_max)?;
-            repaired.push(Repair::InstallFinished { zxid });
+        let mut bound = SyncedBound::load(&disk, &log_dir)?;
+        for file in install::pending(&list(&disk, &snapshot_dir)?) {
+            // One that was not decided for is not needed, and Apache's server may have gone on without it.
+            if bound == Some(SyncedBound { floor: file.zxid, synced: None }) {
+                bound = Some(install::resume(&disk, &snapshot_dir, &log_dir, &file, config.txn_bytes_max)?);
+                repaired.push(Repair::InstallFinished { zxid: file.zxid });
+            }
         }
-        let bound = SyncedBound::load(&disk, &log_dir)?;
         let source = Source {
             disk: &disk,
             snapshot_dir: &snapshot_dir,
@@ -170,6 +183,9 @@ impl<D: Disk> Storage<D> {
 
         // Nothing was changed so far, and nothing is refused from here on.
         remove_leftovers(&disk, &snapshot_dir, &log_dir, &mut repaired)?;
+        if let Some(SyncedBound { floor, .. }) = &bound {
+            install::remove_replaced(&disk, &snapshot_dir, &log_dir, *floor, loaded.snapshot, &mut repaired)?;
+        }
         let bound = repair::repair(&disk, &snapshot_dir, &log_dir, bound.as_ref(), &loaded, &mut repaired)?;
         if let Some(adopted) = &epochs.adopted {
             epochs::save(&disk, &snapshot_dir, CURRENT_EPOCH, epochs.current)?;
@@ -188,6 +204,7 @@ impl<D: Disk> Storage<D> {
             log,
             epochs: (epochs.accepted, epochs.current),
             base: recovered.snapshot_zxid.unwrap_or(Zxid::ZERO),
+            announced: epochs.current,
             era: Era::default(),
             _locks: locks,
         };
@@ -196,6 +213,10 @@ impl<D: Disk> Storage<D> {
 
     /// Appends encoded transactions, in ascending order of zxids; nothing is promised before [`sync`](Self::sync).
     pub fn append(&mut self, txns: &[(Zxid, Bytes)]) -> Result<(), StorageError> {
+        if let Some((last, _)) = txns.last().filter(|(last, _)| last.epoch() > self.announced) {
+            self.log.check()?;
+            self.announce_epoch(last.epoch()).map_err(|error| self.log.poison(error))?;
+        }
         if self.log.current().is_none() && !txns.is_empty() {
             self.log.check()?;
             // A log without a snapshot is refused at the next start.
@@ -208,7 +229,9 @@ impl<D: Disk> Storage<D> {
 
     /// Makes all that was appended durable. After an error every later call fails.
     pub fn sync(&mut self) -> Result<(), StorageError> {
-        self.log.sync()
+        self.log.sync()?;
+        let limit = self.config.log_bytes_max;
+        if limit > 0 && self.log.since_roll().1 > limit { self.log.roll() } else { Ok(()) }
     }
 
     /// Rewrites the bound of what is synced, if it has fallen far behind. To be called when nobody waits for the
@@ -264,7 +287,8 @@ impl<D: Disk> Storage<D> {
     /// Begins a snapshot of the state as of `zxid`. Its body is written by the caller, on any thread.
     pub fn begin_snapshot(&self, zxid: Zxid) -> Result<SnapshotWriter<D>, StorageError> {
         let initialize = self.config.data_log_dir.join(INITIALIZE);
-        SnapshotWriter::new(self.disk.clone(), self.snapshot_dir.clone(), zxid, self.era.clone(), initialize)
+        let what = (zxid, self.config.compression);
+        SnapshotWriter::new(self.disk.clone(), self.snapshot_dir.clone(), what, self.era.clone(), initialize)
     }
 
     /// Seals `writer`'s snapshot, which came from the leader, and lets it replace all that was here: snapshots and
@@ -279,11 +303,14 @@ impl<D: Disk> Storage<D> {
             writer.abort();
             return Err(error);
         }
+        self.announce_epoch(writer.zxid().epoch()).map_err(|error| self.log.poison(error))?;
         let mut era = lock(&self.era);
         era.histories += 1; // A snapshot of the old history, if one is being written, is not to get its name any more.
         self.log.abandon();
-        let bound = install::decide(&self.disk, &self.snapshot_dir, writer.tmp(), writer.zxid())
-            .and_then(|()| install::finish(&self.disk, &self.snapshot_dir, &self.log_dir, writer.zxid()))
+        let file = NamedFile { zxid: writer.zxid(), name: writer.name().to_owned() };
+        let is_newest = self.log.last() <= file.zxid;
+        let bound = install::prepare(&self.disk, &self.snapshot_dir, writer.tmp(), &file.name)
+            .and_then(|()| install::finish(&self.disk, &self.snapshot_dir, &self.log_dir, &file, is_newest))
             .map_err(|error| self.log.poison(error))?;
         self.base = writer.zxid();
         self.log.set_bound(bound, writer.zxid())
@@ -345,6 +372,15 @@ impl<D: Disk> Storage<D> {
         self.log.check()?;
         epochs::save(&self.disk, &self.snapshot_dir, name, epoch).map_err(|error| self.log.poison(error))
     }
+
+    /// Before the history reaches into `epoch`, which is not the current one yet.
+    fn announce_epoch(&mut self, epoch: Epoch) -> Result<(), StorageError> {
+        if epoch > self.announced.max(self.epochs.1) {
+            epochs::announce(&self.disk, &self.snapshot_dir, epoch)?;
+        }
+        self.announced = epoch.max(self.announced);
+        Ok(())
+    }
 }
 
 fn recovered(loaded: Loaded, epochs: (Epoch, Epoch), last_zxid: Zxid, repaired: Vec<Repair>) -> Recovered {
@@ -405,7 +441,8 @@ fn prepare_dirs<D: Disk>(
 /// Whether what was promised to be there has been read.
 fn check_promise(bound: Option<&SyncedBound>, loaded: &Loaded, log_dir: &Path) -> Result<(), StorageError> {
     match bound.and_then(|bound| bound.synced.as_ref()) {
-        Some(synced) if loaded.last < synced.zxid => Err(StorageError::LogTooShort {
+        // What another server has forgotten since, because its leader did not have it, was no promise of ours to keep.
+        Some(synced) if loaded.last < synced.zxid && !loaded.is_changed_since => Err(StorageError::LogTooShort {
             dir: log_dir.into(),
             found: loaded.last,
             synced: synced.zxid,
@@ -431,7 +468,8 @@ fn remove_leftovers<D: Disk>(
     repaired: &mut Vec<Repair>,
 ) -> Result<(), StorageError> {
     for dir in [snapshot_dir, log_dir] {
-        for name in list(disk, dir)?.into_iter().filter(|name| name.starts_with(TMP_PREFIX)) {
+        let is_ours = |name: &String| name.starts_with(TMP_PREFIX) || name.starts_with(INSTALL_PREFIX);
+        for name in list(disk, dir)?.into_iter().filter(is_ours) {
             let path = dir.join(name);
             disk.remove(&path).map_err(StorageError::io("remove", &path))?;
             repaired.push(Repair::Leftover { path });

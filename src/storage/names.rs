@@ -18,8 +18,9 @@ pub const TORN_PREFIX: &str = "zabkit.torn.";
 pub const INITIALIZE: &str = "initialize";
 
 /// How a snapshot file is packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Compression {
+    #[default]
     None,
     Gz,
     Snappy,
@@ -32,12 +33,29 @@ pub struct NamedFile {
     pub name: String,
 }
 
+impl Compression {
+    /// The value of `snapshot.compression.method`; `None`: there is no such method.
+    pub fn parse(method: &str) -> Option<Compression> {
+        match method {
+            "" => Some(Compression::None),
+            "gz" => Some(Compression::Gz),
+            "snappy" => Some(Compression::Snappy),
+            _ => None,
+        }
+    }
+}
+
 pub fn log_name(zxid: Zxid) -> String {
     format!("log.{:x}", zxid.0)
 }
 
-pub fn snapshot_name(zxid: Zxid) -> String {
-    format!("snapshot.{:x}", zxid.0)
+pub fn snapshot_name(zxid: Zxid, compression: Compression) -> String {
+    let suffix = match compression {
+        Compression::None => "",
+        Compression::Gz => ".gz",
+        Compression::Snappy => ".snappy",
+    };
+    format!("snapshot.{:x}{suffix}", zxid.0)
 }
 
 /// The zxid in `log.<hex>`. Stricter than Apache, which also takes `log.5.bak` for a log.
@@ -93,6 +111,9 @@ mod tests {
         assert_eq!(parse_snapshot("snapshot.bB"), Some((Zxid(0xbb), Compression::None)));
         assert_eq!(parse_snapshot("snapshot.0.gz"), Some((Zxid(0), Compression::Gz)));
         assert_eq!(parse_snapshot("snapshot.53.snappy"), Some((Zxid(0x53), Compression::Snappy)));
+        for compression in [Compression::None, Compression::Gz, Compression::Snappy] {
+            assert_eq!(parse_snapshot(&snapshot_name(Zxid(0xbb), compression)), Some((Zxid(0xbb), compression)));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | ours | below the synced bound | rot in what was acknowledged: refuse |
 //! | ours | at or above it | an unfinished write, whatever it looks like: cut |
+//! | ours | none, but the file ends behind a record below it | cut by another server (TRUNC): Apache's rules |
 //! | Apache's | torn: the file ends, or zeros begin, inside a record | an unfinished write: cut |
 //! | Apache's | checksum or length, no whole record behind it | counts as torn: cut |
 //! | Apache's | checksum or length, whole records behind it | rot: refuse, as Apache does |
@@ -119,6 +120,8 @@ pub(super) struct Loaded {
     pub txns: u64,
     /// The logs read, oldest first, and where their records end.
     pub logs: Vec<ReadLog>,
+    /// Another server has written to the directory, or cut a log, since we did.
+    pub is_changed_since: bool,
     /// Snapshot files that are no candidates although newer than the one used.
     pub unfinished: Vec<PathBuf>,
     /// For the operator; nothing had to be done about it.
@@ -161,7 +164,10 @@ impl<D: Disk> Source<'_, D> {
     pub fn load(&self, sink: &mut dyn RecoverySink) -> Result<Loaded, StorageError> {
         let mut failed = Vec::new();
         let chosen = self.choose_snapshot(&mut failed, sink)?;
-        let logs = names::logs(&self.list(self.log_dir)?);
+        let mut logs = names::logs(&self.list(self.log_dir)?);
+        let floor = self.floor();
+        logs.retain(|file| file.zxid > floor || floor == Zxid::ZERO); // What was replaced at the floor.
+        let logs = logs;
         let mut loaded = Loaded {
             snapshot: None,
             digest: None,
@@ -169,6 +175,7 @@ impl<D: Disk> Source<'_, D> {
             empty: false,
             txns: 0,
             logs: Vec::new(),
+            is_changed_since: false,
             unfinished: Vec::new(),
             notes: Vec::new(),
         };
@@ -198,7 +205,7 @@ impl<D: Disk> Source<'_, D> {
         failed: &mut Vec<Failed>,
         sink: &mut dyn RecoverySink,
     ) -> Result<Option<(NamedFile, SnapshotDigest)>, StorageError> {
-        let floor = self.bound.map_or(Zxid::ZERO, |bound| bound.floor);
+        let floor = self.floor();
         let mut tried = 0;
         for file in names::snapshots(&self.list(self.snapshot_dir)?).into_iter().rev() {
             if file.zxid < floor || tried == CANDIDATES_MAX {
@@ -218,6 +225,11 @@ impl<D: Disk> Source<'_, D> {
             match read {
                 Ok(digest) => return Ok(Some((file, digest))),
                 Err(ReadFailure::Storage(error)) => return Err(error),
+                // The end of a packed file cannot be known without reading it.
+                Err(ReadFailure::Truncated(why)) => {
+                    let was_complete = compression == Compression::None;
+                    failed.push(Failed { path, zxid: file.zxid, why, was_complete });
+                }
                 Err(ReadFailure::Invalid(why)) => {
                     failed.push(Failed { path, zxid: file.zxid, why, was_complete: true });
                 }
@@ -287,23 +299,41 @@ impl<D: Disk> Source<'_, D> {
                 sink.txn(txn, record.bytes).map_err(|why| log.bad_transaction(offset, why))?;
                 loaded.txns += 1;
             };
-            let is_last = n + 1 == files.len();
-            loaded.logs.push(self.judge(file, &path, &log, end, is_last)?);
+            let next = files.get(n + 1).map(|next| self.covers(next.zxid));
+            loaded.logs.push(self.judge(file, &path, &log, end, next)?);
         }
+        let newest = loaded.logs.last();
+        loaded.is_changed_since = newest.is_some_and(|log| log.covered == Covered::Foreign);
         Ok(gap)
     }
 
-    /// Whether the end of a log is one to accept, to cut, or to refuse.
+    fn floor(&self) -> Zxid {
+        self.bound.map_or(Zxid::ZERO, |bound| bound.floor)
+    }
+
+    fn covers(&self, zxid: Zxid) -> Covered {
+        self.bound.map_or(Covered::Foreign, |bound| bound.covers(zxid))
+    }
+
+    /// Whether the end of a log is one to accept, to cut, or to refuse. `next`: how the log behind it lies to the bound.
     fn judge(
         &self,
         file: &NamedFile,
         path: &Path,
         log: &LogFile<D::File>,
         end: LogEnd,
-        is_last: bool,
+        next: Option<Covered>,
     ) -> Result<ReadLog, StorageError> {
-        let covered = self.bound.map_or(Covered::Foreign, |bound| bound.covers(file.zxid));
         let LogEnd { offset, damage } = end;
+        let mut covered = self.covers(file.zxid);
+        if let Covered::UpTo(synced) = covered {
+            // Where we leave a file there is padding, and lost writes do not end between two records. Behind what
+            // Apache's TRUNC has cut no file of ours is left.
+            let is_cut = damage.is_none() && offset > HEADER_LEN && log.file_len() == offset;
+            if is_cut && offset < synced && !matches!(next, Some(Covered::UpTo(_))) {
+                covered = Covered::Foreign;
+            }
+        }
         let corrupt = |why: String| StorageError::Corrupt { path: path.into(), offset, why };
         let torn = match (covered, damage) {
             (Covered::UpTo(synced), Some(damage)) if offset < synced => return Err(corrupt(damage.to_string())),
@@ -315,7 +345,7 @@ impl<D: Disk> Source<'_, D> {
             }
             (Covered::Foreign, Some(Damage::Header)) => {
                 // A server that crashed just after creating the file: nothing, or nothing but zeros, is in it.
-                if !is_last || log.end_of_bytes(0)? > 0 && log.file_len() >= HEADER_LEN {
+                if next.is_some() || log.end_of_bytes(0)? > 0 && log.file_len() >= HEADER_LEN {
                     return Err(corrupt(Damage::Header.to_string()));
                 }
                 Some(Damage::Header)
@@ -347,7 +377,8 @@ impl<D: Disk> Source<'_, D> {
             note(loaded, || format!("{} was passed over: {}", failed.path.display(), failed.why));
         }
         // What Apache leaves of a snapshot that it did not finish says nothing about the log.
-        let Some(newest) = failed.iter().find(|failed| failed.was_complete || self.bound.is_some()) else {
+        let is_ours = self.bound.is_some() && !loaded.is_changed_since;
+        let Some(newest) = failed.iter().find(|failed| failed.was_complete || is_ours) else {
             return Ok(());
         };
         // A snapshot named `epoch:0` holds no transaction of that epoch, so the log need not reach it.

@@ -5,7 +5,7 @@
 
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
-use super::log_file::HEADER_LEN;
+use super::log_file::{HEADER_LEN, PADDING_LEN};
 use super::names::{NamedFile, TORN_PREFIX};
 use super::recovery::{Loaded, ReadLog, Repair};
 use super::synced_bound::{Covered, Synced, SyncedBound};
@@ -86,9 +86,7 @@ fn repair_log<D: Disk>(disk: &D, dir: &Path, log: &ReadLog, repaired: &mut Vec<R
         return Ok(());
     }
     if let Some((damage, end)) = log.torn {
-        let mut file = open()?;
-        file.set_len(log.end).map_err(StorageError::io("truncate", &path))?;
-        file.sync_data().map_err(StorageError::io("sync", &path))?;
+        cut(&mut open()?, &path, log.end)?;
         repaired.push(Repair::TornTail {
             log: path.clone(),
             offset: log.end,
@@ -98,10 +96,19 @@ fn repair_log<D: Disk>(disk: &D, dir: &Path, log: &ReadLog, repaired: &mut Vec<R
         });
     }
     match log.covered {
-        Covered::UpTo(synced) if synced >= log.end => Ok(()),
+        // A truncation may have come as far as this, and not to its sync.
+        Covered::UpTo(synced) if synced == log.end => cut(&mut open()?, &path, log.end),
+        Covered::UpTo(synced) if synced > log.end => Ok(()),
         Covered::UpTo(synced) => write_again(&mut open()?, &path, synced, log.end),
         Covered::Foreign => write_again(&mut open()?, &path, HEADER_LEN, log.end),
     }
+}
+
+/// Ends the file behind the last record, with the padding that says that it was us; durable.
+fn cut<F: DiskFile>(file: &mut F, path: &Path, end: u64) -> Result<(), StorageError> {
+    file.set_len(end).map_err(StorageError::io("truncate", path))?;
+    file.set_len(end + PADDING_LEN).map_err(StorageError::io("truncate", path))?;
+    file.sync_data().map_err(StorageError::io("sync", path))
 }
 
 /// Makes what was read durable. Syncing alone would not do: after a failed sync the kernel may hold pages that it

@@ -20,7 +20,7 @@ use super::names::Compression;
 use super::recovery::RecoverySink;
 use crate::jute::{DecodeError, Reader};
 use crate::records::{DIGEST_VERSION, SnapshotDecoder, Zxid};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// "ZKSN".
@@ -40,13 +40,18 @@ const CHUNK: usize = 256 << 10;
 pub(super) enum ReadFailure {
     /// The disk failed: the server must stop.
     Storage(StorageError),
-    /// The file is no complete snapshot: an older one may do.
+    /// The file ends too early: an older one may do.
+    Truncated(String),
+    /// The file is no snapshot: an older one may do.
     Invalid(String),
 }
 
 impl From<DecodeError> for ReadFailure {
     fn from(error: DecodeError) -> Self {
-        ReadFailure::Invalid(error.to_string())
+        match error {
+            DecodeError::Short { .. } => ReadFailure::Truncated(error.to_string()),
+            _ => ReadFailure::Invalid(error.to_string()),
+        }
     }
 }
 
@@ -125,7 +130,7 @@ impl Stream {
                     self.at = self.end - reader.remaining();
                     sink.item(item).map_err(ReadFailure::Invalid)?;
                 }
-                None if self.more()? == 0 => return Err(ReadFailure::Invalid("it ends inside its body".into())),
+                None if self.more()? == 0 => return Err(ReadFailure::Truncated("it ends inside its body".into())),
                 None => {}
             }
         }
@@ -193,8 +198,10 @@ impl Stream {
             self.buffer = larger;
         }
         let free = self.buffer.get_mut(self.end..).unwrap_or_default();
-        let n = read_full(&mut self.source, free)
-            .map_err(|error| ReadFailure::Invalid(format!("it does not unpack: {error}")))?;
+        let n = read_full(&mut self.source, free).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => ReadFailure::Truncated("it ends before it is unpacked".into()),
+            _ => ReadFailure::Invalid(format!("it does not unpack: {error}")),
+        })?;
         self.end += n;
         Ok(n)
     }

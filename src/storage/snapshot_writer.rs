@@ -1,5 +1,5 @@
-//! Writing a snapshot file, in the layout of 3.8: to a temporary name, synced, then renamed. A file with a final
-//! name is complete.
+//! Writing a snapshot file, in the layout of 3.8, plain or packed: to a temporary name, synced, then renamed. A file
+//! with a final name is complete.
 //!
 //! The writer is independent of [`Storage`](super::Storage) and may live on another thread, so that a large snapshot
 //! never stands in the way of the log. One thing must not happen then: that a snapshot which was begun before a
@@ -8,10 +8,11 @@
 //!
 //! ZooKeeper: `FileSnap.serialize`, `SnapStream.sealStream`.
 
+use super::compression::Packer;
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
 use super::log_file::FORMAT_VERSION;
-use super::names::{TMP_PREFIX, snapshot_name};
+use super::names::{Compression, TMP_PREFIX, snapshot_name};
 use super::snapshot::{SEAL_END, SNAPSHOT_MAGIC};
 use crate::jute::Record;
 use crate::records::{DIGEST_VERSION, Zxid};
@@ -41,11 +42,16 @@ pub struct SnapshotWriter<D: Disk> {
     disk: D,
     dir: PathBuf,
     zxid: Zxid,
+    /// The name that it gets.
+    name: String,
     tmp: PathBuf,
     file: D::File,
     /// Of all bytes so far, those in `buffer` not included.
     adler: simd_adler32::Adler32,
     buffer: Vec<u8>,
+    packer: Packer,
+    /// Packed, and not written to the file yet.
+    packed: Vec<u8>,
     written: u64,
     synced: u64,
     era: Era,
@@ -55,27 +61,39 @@ pub struct SnapshotWriter<D: Disk> {
 }
 
 impl<D: Disk> SnapshotWriter<D> {
-    pub(super) fn new(disk: D, dir: PathBuf, zxid: Zxid, era: Era, initialize: PathBuf) -> Result<Self, StorageError> {
+    pub(super) fn new(
+        disk: D,
+        dir: PathBuf,
+        (zxid, compression): (Zxid, Compression),
+        era: Era,
+        initialize: PathBuf,
+    ) -> Result<Self, StorageError> {
         let (begun_in, writer) = {
             let mut count = lock(&era);
             count.writers += 1;
             (count.histories, count.writers)
         };
-        let tmp = dir.join(format!("{TMP_PREFIX}{writer}.{}", snapshot_name(zxid)));
+        let name = snapshot_name(zxid, compression);
+        let tmp = dir.join(format!("{TMP_PREFIX}{writer}.{name}"));
         let file = disk.create(&tmp).map_err(StorageError::io("create", &tmp))?;
         let mut buffer = Vec::with_capacity(BUFFER_LEN);
         SNAPSHOT_MAGIC.write(&mut buffer);
         FORMAT_VERSION.write(&mut buffer);
         (-1i64).write(&mut buffer);
         let adler = simd_adler32::Adler32::new();
+        let mut packed = Vec::new();
+        let packer = Packer::new(compression, &mut packed);
         Ok(SnapshotWriter {
             disk,
             dir,
             zxid,
+            name,
             tmp,
             file,
             adler,
             buffer,
+            packer,
+            packed,
             written: 0,
             synced: 0,
             era,
@@ -122,7 +140,14 @@ impl<D: Disk> SnapshotWriter<D> {
         value.write(&mut self.buffer);
         self.write_seal()?;
         self.flush()?;
+        self.packer.finish(&mut self.packed).map_err(StorageError::io("pack", &self.tmp))?;
+        self.write_packed()?;
         self.file.sync_data().map_err(StorageError::io("sync", &self.tmp))
+    }
+
+    /// The name that it gets.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn tmp(&self) -> &PathBuf {
@@ -141,7 +166,7 @@ impl<D: Disk> SnapshotWriter<D> {
         if era.histories != self.begun_in {
             return Err(StorageError::Superseded { path: self.tmp.clone() });
         }
-        let path = self.dir.join(snapshot_name(self.zxid));
+        let path = self.dir.join(&self.name);
         self.disk.rename(&self.tmp, &path).map_err(StorageError::io("rename", &self.tmp))?;
         self.disk.sync_dir(&self.dir).map_err(StorageError::io("sync", &self.dir))?;
         match self.disk.remove(&self.initialize) {
@@ -154,9 +179,15 @@ impl<D: Disk> SnapshotWriter<D> {
 
     fn flush(&mut self) -> Result<(), StorageError> {
         self.adler.write(&self.buffer);
-        self.file.write_at(self.written, &self.buffer).map_err(StorageError::io("write", &self.tmp))?;
-        self.written += self.buffer.len() as u64;
+        self.packer.write(&self.buffer, &mut self.packed).map_err(StorageError::io("pack", &self.tmp))?;
         self.buffer.clear();
+        if self.packed.len() >= BUFFER_LEN { self.write_packed() } else { Ok(()) }
+    }
+
+    fn write_packed(&mut self) -> Result<(), StorageError> {
+        self.file.write_at(self.written, &self.packed).map_err(StorageError::io("write", &self.tmp))?;
+        self.written += self.packed.len() as u64;
+        self.packed.clear();
         if self.written >= self.synced + SYNC_STEP {
             self.file.sync_data().map_err(StorageError::io("sync", &self.tmp))?;
             self.synced = self.written;

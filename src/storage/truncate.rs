@@ -13,7 +13,7 @@
 
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
-use super::log_file::{LogEnd, LogFile, Next};
+use super::log_file::{LogEnd, LogFile, Next, PADDING_LEN};
 use super::names::{self, NamedFile, parse_snapshot};
 use super::recovery::NullSink;
 use super::snapshot::{ReadFailure, looks_complete, read_snapshot};
@@ -104,6 +104,7 @@ impl Plan {
             let path = log_dir.join(&file.name);
             let mut log = disk.open(&path).map_err(StorageError::io("open", &path))?;
             log.set_len(*offset).map_err(StorageError::io("truncate", &path))?;
+            log.set_len(*offset + PADDING_LEN).map_err(StorageError::io("truncate", &path))?;
             log.sync_data().map_err(StorageError::io("sync", &path))?;
         }
         Ok(())
@@ -125,7 +126,7 @@ fn newest_valid<D: Disk>(
         }
         match read_snapshot(disk, &path, compression, limit, &mut NullSink) {
             Ok(_) => return Ok(Some(zxid)),
-            Err(ReadFailure::Invalid(_)) => {}
+            Err(ReadFailure::Truncated(_) | ReadFailure::Invalid(_)) => {}
             Err(ReadFailure::Storage(error)) => return Err(error),
         }
     }

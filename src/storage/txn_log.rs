@@ -17,7 +17,7 @@
 use super::StorageConfig;
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
-use super::log_file::{self, HEADER_LEN};
+use super::log_file::{self, HEADER_LEN, PADDING_LEN};
 use super::names::log_name;
 use super::synced_bound::{Synced, SyncedBound};
 use crate::records::Zxid;
@@ -135,9 +135,10 @@ impl<D: Disk> TxnLog<D> {
         self.check()?;
         self.try_sync().map_err(|error| self.poison(error))?;
         if let Some(mut current) = self.current.take() {
-            // The reserved space goes back. Whether a crash undoes that does not matter.
-            if current.allocated > current.end {
-                let cut = current.file.set_len(current.end).map_err(StorageError::io("truncate", &current.path));
+            // The reserved space goes back, but for a little. Whether a crash undoes that does not matter.
+            let padded = current.end + PADDING_LEN;
+            if current.allocated != padded {
+                let cut = current.file.set_len(padded).map_err(StorageError::io("truncate", &current.path));
                 cut.map_err(|error| self.poison(error))?;
             }
             self.bound.synced = Some(self.synced(&current.name, current.end));

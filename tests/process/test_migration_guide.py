@@ -1,9 +1,9 @@
 """Every command of docs/migrating-from-zookeeper.md, typed into bash in the order of the page, on a real ensemble.
 
 Three servers of Apache 3.8.0, started by its own script, are replaced as the page says, rolled back, and restored from
-a copy. A "host" is one bash that begins with the page's own block of names and goes on with the values of the test. The
-first command that fails ends its bash, and the test. A block that no step has run fails it too: then `STEPS` has to
-learn where the page has a new one.
+a copy; the mixture in between gets an observer. A "host" is one bash that begins with the page's own block of names and
+goes on with the values of the test. The first command that fails ends its bash, and the test. A block that no step has
+run fails it too, and so does a section that none of the tests has in its list.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from harness import wire
-from harness.command import ROOT, ApacheMissing, apache_command, zabkit_binary
+from harness.command import ROOT, ApacheMissing, apache_class_path, zabkit_binary
 from harness.ports import PortBlock
 from harness.until import wait_until
 
@@ -27,6 +27,19 @@ SCRIPTS = Path("/usr/share/zookeeper/bin")
 #: Quick to start rather than quick to run; three servers and clients on one machine.
 JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
 SESSION_MS = 60_000
+
+#: Sections of the page with commands, and the test that runs them.
+THERE_AND_BACK = {
+    "Names",
+    "Check the ensemble",
+    "Check the settings",
+    "Rehearse on a copy",
+    "Replace one member",
+    "Verify",
+    "Roll back",
+    "An observer of the other kind",
+    "Restore a copy",
+}
 
 
 def blocks():
@@ -155,15 +168,18 @@ def hosts():
     if os.environ.get("ZABKIT_SKIP_APACHE") == "1":
         pytest.skip("ZABKIT_SKIP_APACHE=1")
     try:
-        apache_command()
+        class_path = apache_class_path()
     except ApacheMissing as reason:
         pytest.fail(str(reason))
     place, ports = Path(tempfile.mkdtemp(prefix="zabkit-guide-")), PortBlock()
     tools = place / "bin"
     shutil.copytree(SCRIPTS, tools)
-    # Debian's have one log directory for all servers of a machine.
-    environment_file = tools / "zkEnv.sh"
-    environment_file.write_text(re.sub(r"(?m)^ZOO_LOG_DIR=.*$", f"ZOO_LOG_DIR={place}", environment_file.read_text()))
+    # Debian's have one log directory for all servers of a machine, and a class path without what TLS and logs need.
+    settings = (tools / "zkEnv.sh").read_text()
+    for name, value in {"ZOO_LOG_DIR": place / "$PPID", "CLASSPATH": class_path}.items():
+        settings, count = re.subn(rf"(?m)^{name}=.*$", f"{name}={value}", settings)
+        assert count == 1, f"{SCRIPTS}/zkEnv.sh sets {name} {count} times"
+    (tools / "zkEnv.sh").write_text(settings)
     (tools / "zabkit").symlink_to(zabkit_binary())
     environment = {
         **os.environ,
@@ -212,8 +228,9 @@ class Page:
                 self.done.add((heading, number))
         return said
 
-    def left_out(self):
-        every = {(heading, number) for heading, texts in self.blocks.items() for number in range(len(texts))}
+    def left_out(self, headings):
+        """Blocks of these sections that have not been run."""
+        every = {(heading, number) for heading in headings for number in range(len(self.blocks[heading]))}
         return sorted(every - self.done)
 
 
@@ -245,13 +262,22 @@ def host_link(host):
     return wire.Connection(host.address, wire.Session(10_000))
 
 
-@pytest.mark.timeout(400)
-def test_every_command_of_the_guide_works_in_its_order(hosts):
-    page = Page()
+def begin(page, hosts):
+    """An ensemble of Apache's that serves."""
     for host in hosts:
         enter(page, host, hosts)
         host.type('zkServer.sh start "$CONF/zoo.cfg"')
     leader_last(hosts)
+
+
+def test_each_section_with_commands_is_run_by_a_test():
+    assert set(blocks()) == THERE_AND_BACK
+
+
+@pytest.mark.timeout(400)
+def test_each_command_works_on_the_way_there_and_back(hosts):
+    page = Page()
+    begin(page, hosts)
     holder = Holder(hosts)
     holder.start()
 
@@ -266,6 +292,8 @@ def test_every_command_of_the_guide_works_in_its_order(hosts):
         page.run("Replace one member", host)
         assert host.is_zabkit()
         page.run("Verify", host)
+        if host is order[1]:
+            observe(page, hosts)
 
     back = leader_last(hosts)
     for host in back:
@@ -273,6 +301,12 @@ def test_every_command_of_the_guide_works_in_its_order(hosts):
         assert not host.is_zabkit()
         page.run("Verify", host)
 
+    assert_nothing_lost(hosts, holder)
+    restore(page, hosts, order[-1])
+    assert not page.left_out(THERE_AND_BACK), "blocks that nothing has run"
+
+
+def assert_nothing_lost(hosts, holder):
     holder.finish()
     for host in hosts:
         with host_link(host) as link:
@@ -281,9 +315,6 @@ def test_every_command_of_the_guide_works_in_its_order(hosts):
             missing = {str(number) for number in holder.acked} - set(link.children("/written"))
             assert not missing, f"acknowledged and gone: {missing}"
     assert len(holder.acked) > 100, "too few writes to prove anything"
-
-    restore(page, hosts, order[-1])
-    assert not page.left_out(), "blocks that nothing has run"
 
 
 def restore(page, hosts, last_replaced):
@@ -304,3 +335,17 @@ def restore(page, hosts, last_replaced):
             link.sync("/")
             assert link.exists("/written")
             assert not link.exists("/after-the-copy")
+
+
+def observe(page, hosts):
+    """An observer beside the mixture: it shows what is written, and its end is nobody's loss."""
+    host, port = hosts[0], hosts[0].spare
+    host.type(f"OBSERVER={host.dir}/observer OBSERVER_ID=9 OBSERVER_CLIENTS=127.0.0.1:{port}")
+    host.type(f"OBSERVER_ADDRESS=127.0.0.1:{hosts[1].spare}:{hosts[2].spare}")
+    page.run("An observer of the other kind", host, only=0)
+    with wire.Connection(("127.0.0.1", port), wire.Session(10_000)) as link:
+        link.create("/by-the-observer")
+    with host_link(hosts[1]) as link:
+        link.sync("/")
+        assert link.exists("/by-the-observer")
+    page.run("An observer of the other kind", host, only=1)

@@ -234,6 +234,7 @@ impl World {
             max_session_timeout_ms: 2000,
             sessions: self.rules,
             snap_count: 1000,
+            snap_log_bytes: 0,
             reaper: zabkit::peer::ReaperConfig::default(),
             catch_up: self.catch_up,
             seed: id.0 as u64,

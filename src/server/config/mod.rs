@@ -7,6 +7,7 @@
 
 mod auth;
 mod error;
+mod files;
 mod limits;
 mod nodes;
 pub mod quorum;
@@ -17,6 +18,7 @@ mod value;
 
 pub use auth::{AuthConfig, Password, QuorumLogins};
 pub use error::{At, ConfigError};
+pub use files::FilesConfig;
 pub use limits::{ConnectionThrottleConfig, LimitsConfig};
 pub use nodes::NodesConfig;
 pub use quorum::QuorumConfig;
@@ -102,6 +104,7 @@ pub struct Config {
     pub standalone_enabled: bool,
     pub four_letter_words: Whitelist,
     pub auth: AuthConfig,
+    pub files: FilesConfig,
     pub limits: LimitsConfig,
     pub nodes: NodesConfig,
     pub quorum: QuorumConfig,
@@ -137,6 +140,7 @@ impl Default for Config {
             standalone_enabled: true,
             four_letter_words: Whitelist::default(),
             auth: AuthConfig::default(),
+            files: FilesConfig::default(),
             limits: LimitsConfig::default(),
             nodes: NodesConfig::default(),
             quorum: QuorumConfig::default(),

@@ -80,6 +80,7 @@ impl Reading {
         let value = Value { key, text: &property.value, at: self.at(property.line) };
         let config = &mut self.config;
         if config.auth.take(&value)?
+            || config.files.take(&value)?
             || config.limits.take(&value)?
             || config.nodes.take(&value)?
             || config.quorum.take(&value)?

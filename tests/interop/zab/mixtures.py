@@ -105,6 +105,8 @@ def run(mixture, checks, terms=None):
                     line.add(servers.describe())
                     links += write_through_all(servers, f"by-{kind}")
                     line.add(servers.assert_agree())
+                    if said := servers.assert_informed(mark):
+                        line.add(said)
                     servers.assert_wire()
                     line.add(servers.seen_text(mark))
                 if line.failed:

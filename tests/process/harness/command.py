@@ -56,8 +56,8 @@ class ApacheMissing(Exception):
     """Apache ZooKeeper 3.8.0 is not installed; the text says how to install it."""
 
 
-def apache_command():
-    """Template that starts one Apache ZooKeeper 3.8.0 from Debian's packages (or from the class path in `ZK38_CP`).
+def apache_class_path():
+    """What Apache ZooKeeper 3.8.0 runs with: Debian's jars, or the class path in `ZK38_CP`.
 
     Raises:
         ApacheMissing: No Java, or no jars.
@@ -71,6 +71,16 @@ def apache_command():
         if not (folder / "zookeeper.jar").exists():
             raise ApacheMissing(f"{folder}/zookeeper.jar does not exist: {advice}")
         class_path = ":".join(str(folder / f"{jar}.jar") for jar in _JARS.split())
+    return class_path
+
+
+def apache_command():
+    """Template that starts one Apache ZooKeeper 3.8.0.
+
+    Raises:
+        ApacheMissing: No Java, or no jars.
+    """
+    class_path = apache_class_path()
     # Quick to start rather than quick to run.
     flags = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -Xmx512m -Dzookeeper.admin.enableServer=false"
     main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
