@@ -51,6 +51,7 @@ impl Database {
         {
             let (expected, actual) = (digest.digest, self.tree.digest());
             notes.push(Note::DigestMismatch { zxid: txn.zxid, expected, actual });
+            self.diverged_at.get_or_insert(txn.zxid);
         }
         if let Some(owner) = &owner {
             self.answer_owner(now, txn, &result, owner, dirty);

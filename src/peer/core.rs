@@ -1,5 +1,6 @@
 //! What a server knows in every role: its configuration, its epochs, and how far its log and its tree have come.
 
+use super::divergence::Divergence;
 use super::io::{DbOp, DiskOp, Effects, Generation, Loaded, Now, Proposal};
 use super::local_sessions::LocalSessions;
 use super::{CatchUpRules, ReaperConfig};
@@ -126,6 +127,8 @@ pub struct Core {
     pub epoch_promised: Epoch,
     /// Whom to vote for first in the next election: the last one ended our role by a hand-over.
     pub successor: Option<ServerId>,
+    /// Whether the tree here is that of the ensemble.
+    pub divergence: Divergence,
     /// The last transaction handed to the log, committed or not.
     pub last_logged: Zxid,
     /// What the database has applied once this step's effects are performed.
@@ -178,6 +181,7 @@ impl Core {
             current_epoch: boot.current_epoch,
             epoch_promised: Epoch(0),
             successor: None,
+            divergence: Divergence::default(),
             last_logged: boot.last_logged,
             last_committed: boot.last_logged,
             recent: CommittedLog::new(boot.recent, config.catch_up.recent_max),
@@ -214,6 +218,11 @@ impl Core {
     /// Whether a leader of an ensemble has clients of its own. A standalone server is no such leader.
     pub fn serves_as_leader(&self) -> bool {
         self.config.roles.leader_serves || self.is_standalone()
+    }
+
+    /// What this server says that it has: nothing, if its tree is not the ensemble's.
+    pub fn last_trusted(&self) -> Zxid {
+        if self.divergence.is_known { Zxid::NONE } else { self.last_logged }
     }
 
     pub fn tick_micros(&self) -> u64 {
@@ -280,6 +289,7 @@ impl Core {
         self.last_logged = loaded.last_zxid;
         self.last_committed = loaded.last_zxid;
         self.uncommitted.clear();
+        self.divergence.is_known = false;
         (self.truncating, self.unlogged) = (false, false);
         self.is_snapshot_running = false; // One of the replaced tree is given up without an answer.
         out.db.push(DbOp::Install(loaded));

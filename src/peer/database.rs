@@ -31,6 +31,8 @@ pub struct Database {
     serving: Option<Serving>,
     pub(super) settings: Settings,
     installs: u64,
+    /// The first transaction after which the tree was not what it should have been.
+    pub(super) diverged_at: Option<Zxid>,
     pub(super) conns: Mutex<Conns>,
     touched: Mutex<Touched>,
     /// Requests without an answer.
@@ -89,6 +91,7 @@ impl Database {
             serving: None,
             settings: Settings::default(),
             installs: 0,
+            diverged_at: None,
             conns: Mutex::new(Conns::default()),
             touched: Mutex::new(Touched::default()),
             load: Load::default(),
@@ -282,6 +285,16 @@ impl Database {
         self.installs
     }
 
+    /// The first transaction whose digest is not that of the tree after it; `None`: they all fit.
+    pub fn diverged_at(&self) -> Option<Zxid> {
+        self.diverged_at
+    }
+
+    /// It was known before that the tree is not what it should be, from this transaction on.
+    pub fn set_diverged_at(&mut self, zxid: Zxid) {
+        self.diverged_at = Some(zxid);
+    }
+
     /// Begins a snapshot at [`last_processed`](Database::last_processed). `None`: too many are under way.
     pub fn begin_snapshot(&mut self) -> Option<CursorId> {
         self.tree.begin_snapshot(&self.sessions)
@@ -429,6 +442,7 @@ impl Database {
     fn install(&mut self, loaded: Loaded) {
         assert!(self.serving.is_none(), "the tree is replaced while it is served");
         self.installs += 1;
+        self.diverged_at = None;
         self.tree = loaded.tree;
         self.sessions = loaded.sessions;
         self.last_processed = loaded.last_zxid;

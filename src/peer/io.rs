@@ -408,6 +408,10 @@ pub enum Note {
         expected: i64,
         actual: i64,
     },
+    /// From this transaction on, the tree here is not the ensemble's.
+    Diverged {
+        zxid: Zxid,
+    },
     LearnerDropped {
         learner: Option<ServerId>,
         reason: String,
@@ -460,6 +464,9 @@ impl fmt::Display for Note {
                 f,
                 "Digests are not matching. Value is Zxid. {zxid}: the leader's is {expected:x}, ours is {actual:x}"
             ),
+            Note::Diverged { zxid } => {
+                write!(f, "the tree here has diverged at {zxid}: this server leaves, to be sent the leader's tree")
+            }
             Note::LearnerDropped { learner: Some(learner), reason } => {
                 write!(f, "closing the connection of learner {learner}: {reason}")
             }

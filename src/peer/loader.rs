@@ -54,6 +54,8 @@ pub struct DirectoryLoader {
     /// The snapshot may hold effects of transactions up to this one, so no earlier digest need fit.
     exact_from: Zxid,
     digest_mismatches: Vec<Zxid>,
+    /// The last transaction that told a digest, if it was not that of the tree.
+    diverged_at: Option<Zxid>,
 }
 
 impl DirectoryLoader {
@@ -67,6 +69,7 @@ impl DirectoryLoader {
             recent_max: RECENT_COUNT,
             exact_from: Zxid(i64::MIN),
             digest_mismatches: Vec::new(),
+            diverged_at: None,
         }
     }
 
@@ -113,8 +116,10 @@ impl DirectoryLoader {
             _ => {}
         }
         let told = txn.digest.as_ref().filter(|told| told.version == DIGEST_VERSION && txn.zxid >= self.exact_from);
-        if told.is_some_and(|digest| digest.digest != self.tree.digest()) {
-            self.digest_mismatches.push(txn.zxid);
+        if let Some(told) = told {
+            let differs = told.digest != self.tree.digest();
+            self.diverged_at = differs.then_some(txn.zxid);
+            self.digest_mismatches.extend(self.diverged_at);
         }
         if self.recent.len() >= self.recent_max.max(1) {
             self.recent.pop_front();
@@ -125,6 +130,11 @@ impl DirectoryLoader {
     /// Transactions whose digest is not that of the tree after them, where it should be: the tree has diverged.
     pub fn digest_mismatches(&self) -> &[Zxid] {
         &self.digest_mismatches
+    }
+
+    /// The last transaction with a digest, if the tree was another after it.
+    pub fn diverged_at(&self) -> Option<Zxid> {
+        self.diverged_at
     }
 
     /// What has been loaded; `last_zxid` is that of the directory's last transaction or snapshot.

@@ -38,7 +38,7 @@ pub struct Boot {
 }
 
 /// What a server does.
-enum Role {
+pub(super) enum Role {
     /// Waiting for the disk to finish what the last role asked for; then a pause, then an election.
     Draining {
         /// Microseconds.
@@ -62,7 +62,7 @@ enum Role {
 
 /// Whether a server that looks for a leader serves those who only read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadOnly {
+pub(super) enum ReadOnly {
     /// It is not set up so, or has lost its data.
     Never,
     /// Not before this time, in microseconds: most elections end sooner.
@@ -114,8 +114,8 @@ pub struct LearnerCounts {
 
 /// A whole server without I/O.
 pub struct QuorumPeer {
-    core: Core,
-    role: Role,
+    pub(super) core: Core,
+    pub(super) role: Role,
     early: Vec<EarlyLink>,
     pause: u64,
     next_session: i64,
@@ -143,12 +143,19 @@ impl QuorumPeer {
             self.role = Role::Leading(Box::new(Leader::start(&mut self.core, now, Vec::new(), db, out)));
         } else {
             self.core.set_config(now, out);
-            self.look(now, db, out);
+            self.notice_divergence(now, db, out);
+            if !self.core.divergence.is_known {
+                self.look(now, db, out);
+            }
         }
     }
 
     /// Handles one input at time `now`; whatever the host must do is added to `out`.
     pub fn step(&mut self, now: Now, input: Input, db: &Database, out: &mut Effects) {
+        self.notice_divergence(now, db, out);
+        if matches!((&self.role, &input), (Role::Looking { .. }, Input::Wakeup)) && self.gives_up_waiting(now, out) {
+            self.look(now, db, out);
+        }
         if matches!(input, Input::Wakeup) {
             self.core.locals.on_wakeup(now, db, out);
         }
@@ -170,6 +177,10 @@ impl QuorumPeer {
             Role::Pausing { until } => Some(*until),
             Role::Looking { read_only: ReadOnly::From(at) } => {
                 Some(self.core.election.next_wakeup().map_or(*at, |election| election.min(*at)))
+            }
+            Role::Looking { .. } if self.core.divergence.is_known => {
+                let until = self.core.divergence.wait_until;
+                Some(self.core.election.next_wakeup().map_or(until, |election| election.min(until)))
             }
             Role::Looking { .. } => self.core.election.next_wakeup(),
             Role::Following(learner) => Some(learner.next_wakeup(&self.core)),
@@ -374,16 +385,17 @@ impl QuorumPeer {
 
     // ----- From role to role -----
 
-    fn look(&mut self, now: Now, db: &Database, out: &mut Effects) {
+    pub(super) fn look(&mut self, now: Now, db: &Database, out: &mut Effects) {
         let read_only = match self.core.config.sessions.read_only_after_ms {
-            Some(ms) if db.last_processed() > Zxid::NONE => {
+            Some(ms) if db.last_processed() > Zxid::NONE && !self.core.divergence.is_known => {
                 ReadOnly::From(now.micros + (u64::from(ms) * 1000).max(self.core.tick_micros()))
             }
             _ => ReadOnly::Never,
         };
         self.role = Role::Looking { read_only };
         let leader = self.core.successor.take().unwrap_or(self.core.my_id());
-        let first = Vote { peer_epoch: self.core.current_epoch.0, zxid: self.core.last_logged, leader };
+        let first = Vote { peer_epoch: self.core.current_epoch.0, zxid: self.core.last_trusted(), leader };
+        self.begin_waiting_for_a_tree(now);
         out.notes.push(Note::StateChanged { state: "LOOKING" });
         let decision = self.core.election.start(now.micros, first, &mut out.election);
         out.notes.push(Note::ElectionStarted { round: self.core.election.round(), zxid: first.zxid });
@@ -433,7 +445,7 @@ impl QuorumPeer {
     }
 
     /// Ends the role: no reads, no clients, no links; then the disk is drained.
-    fn leave(&mut self, Leave { reason, next }: Leave, out: &mut Effects) {
+    pub(super) fn leave(&mut self, Leave { reason, next }: Leave, out: &mut Effects) {
         let was_established = self.is_established();
         out.notes.push(Note::RoleEnded { reason });
         out.db.push(DbOp::StopServing);

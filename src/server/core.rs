@@ -17,6 +17,7 @@ use crate::peer::{Outbox, PeerStatus, QuorumPeer};
 use crate::records::{HostPort, PeerState};
 use crate::sync;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
@@ -305,8 +306,12 @@ impl Core {
             }
             Note::DigestMismatch { .. } => {
                 count(&metrics.digest_mismatches, 1);
-                tracing::error!("{note}");
+                // From the first on each transaction says so: it is told less and less often.
+                if metrics.digest_mismatches.load(Ordering::Relaxed).is_power_of_two() {
+                    tracing::error!("{note}");
+                }
             }
+            Note::Diverged { .. } => tracing::error!("{note}"),
             Note::LearnerDropped { .. } | Note::Warning(_) | Note::SyncReceived { how: "TRUNC", .. } => {
                 tracing::warn!("{note}");
             }

@@ -17,6 +17,11 @@ impl Loading {
         Loading { loader: DirectoryLoader::keeping(recent_max) }
     }
 
+    /// See [`DirectoryLoader::diverged_at`].
+    pub fn diverged_at(&self) -> Option<Zxid> {
+        self.loader.diverged_at()
+    }
+
     pub fn finish(self, last_zxid: Zxid) -> Loaded {
         if let [first, ..] = self.loader.digest_mismatches() {
             let count = self.loader.digest_mismatches().len();

@@ -409,7 +409,7 @@ impl Learner {
     fn send_ack_epoch(&mut self, core: &Core, current_epoch: Option<Epoch>, out: &mut Effects) {
         self.phase = Phase::AwaitingSync;
         if let Some(link) = self.link {
-            out.send(link, QuorumPacket::AckEpoch { last_logged: core.last_logged, current_epoch });
+            out.send(link, QuorumPacket::AckEpoch { last_logged: core.last_trusted(), current_epoch });
         }
     }
 
