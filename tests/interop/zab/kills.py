@@ -14,6 +14,7 @@ commit, and every synchronisation from then on. 3.8.0 acknowledges NEWLEADER bef
 
 import logging
 import random
+import signal
 import threading
 import time
 
@@ -190,6 +191,30 @@ def one_cut(servers, writers, generator, line):
     line.add(f"{sum(writer.acknowledged for writer in writers)} acknowledged")
 
 
+def one_hand_over(servers, writers, generator, line):
+    """A leader of zabkit's is asked to let another lead; one of Apache's has no such thing, and is ended."""
+    leader = servers.leader()
+    line.add(f"{leader.id}={servers.kind(leader)}/{leader.pid} leads")
+    began = time.monotonic()
+    asked = servers.kind(leader) == "zabkit"
+    if asked:
+        leader.signal(signal.SIGUSR1)
+    else:
+        leader.terminate()
+    wait_until(lambda: servers.leader() not in (None, leader), "another leads", 30.0, servers.logs)
+    all_write(writers, [writer.acknowledged for writer in writers], servers)
+    line.add(f"{'asked to hand over' if asked else 'ended'}, clients write after {time.monotonic() - began:.2f} s")
+    if not asked:
+        servers.launch(leader)
+    servers.wait_serving(60.0)
+    line.add(servers.describe())
+    line.add(f"{sum(writer.acknowledged for writer in writers)} acknowledged")
+
+
+#: What is done to an ensemble, and how it is called.
+HARMS = {one_kill: "kills", one_cut: "cuts", one_hand_over: "hand-overs"}
+
+
 def losses(servers, writers):
     """(server, what, zxid) of each acknowledged write that a server does not show."""
     found = []
@@ -227,9 +252,9 @@ def trace(servers, zxid, limit=150):
 
 
 def run(mixture, count, seed, checks, harm=one_kill):
-    """That many kills (or cuts) in one mixture, one line each, and the reckoning."""
+    """That many kills (or what else ``harm`` does) in one mixture, one line each, and the reckoning."""
     generator = random.Random(f"{mixture} {seed}")
-    name = f"{'kills' if harm is one_kill else 'cuts'} {mixture} seed {seed}"
+    name = f"{HARMS[harm]} {mixture} seed {seed}"
     with MixedEnsemble(mixture) as servers, checks.context(servers):
         servers.start()
         writers = [Writer(f"w{number}", servers.hosts) for number in range(CLIENTS)]
@@ -260,6 +285,7 @@ def run(mixture, count, seed, checks, harm=one_kill):
             for zxid in sorted({zxid for _, _, zxid in lost})[:3]:
                 print("\n".join(trace(servers, zxid)))
             assert not lost, f"{len(lost)} acknowledged writes are lost"
+            assert not any(writer.sessions_lost for writer in writers), "sessions are lost"
             line.add(servers.assert_agree())
             servers.assert_wire()
             line.add(servers.seen_text())

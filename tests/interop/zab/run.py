@@ -2,7 +2,7 @@
 
     run.py                    everything; about 5 minutes
     run.py --quick            the form for CI
-    run.py --only KIND        mixtures, catch-up, quorums, secured, kills or cuts; may be repeated
+    run.py --only KIND        one of `KINDS`; may be repeated
     run.py --mixture AAZ      only with this mixture (see mixed.py)
     run.py --kills N --seed S
 
@@ -35,7 +35,7 @@ from harness.command import ApacheMissing  # noqa: E402
 from harness.ensemble import LIVE  # noqa: E402
 
 #: Of checks, in their order.
-KINDS = ("mixtures", "secured", "quorums", "catch-up", "kills", "cuts")
+KINDS = ("mixtures", "secured", "quorums", "catch-up", "kills", "cuts", "hand-overs")
 QUICK_MIXTURES = ("AAZ", "AZZ", "AZAZA", "AZZaz")
 OF_THREE = ("AAA", "AAZ", "AZA", "ZAA", "AZZ", "ZAZ", "ZZA", "ZZZ")
 OF_FIVE = ("AAAAZ", "AZAAZ", "ZAZAZ", "ZZZAZ")
@@ -51,6 +51,8 @@ QUICK_KILLS = {"AAZ": 5}
 KILLS = {"AAZ": 15, "AZZ": 15, "AZAZA": 8, "ZAZAZ": 7, "AZZaz": 5}
 #: Of links, not in the quick form.
 CUTS = {"AAZ": 8, "AZZ": 8, "ZAZAZ": 4}
+#: Where leaders are asked to hand over.
+HAND_OVERS = ("AAZ", "AZZ")
 NEWER_MIXTURES = ("NNZ", "NZZ", "ANZ")
 
 
@@ -134,9 +136,7 @@ def _end(*_):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the form for CI")
-    parser.add_argument(
-        "--only", action="append", choices=("mixtures", "catch-up", "quorums", "secured", "kills", "cuts")
-    )
+    parser.add_argument("--only", action="append", choices=KINDS)
     parser.add_argument("--mixture", action="append", help="a word such as AAZ; may be repeated")
     parser.add_argument("--kills", type=int, help="in each mixture, instead of its usual number")
     parser.add_argument("--seed", type=int, default=1)
@@ -181,6 +181,9 @@ def main():
     if "cuts" in wanted:
         for mixture in options.mixture or ({} if options.quick else CUTS):
             kills.run(mixture, options.kills or CUTS.get(mixture, 5), options.seed, checks, kills.one_cut)
+    if "hand-overs" in wanted:
+        for mixture in options.mixture or (() if options.quick else HAND_OVERS):
+            kills.run(mixture, options.kills or 4, options.seed, checks, kills.one_hand_over)
     print(f"zab: {checks.passed} passed, {checks.failed} failed, {checks.skipped} skipped", flush=True)
     sys.exit(1 if checks.failed else 0)
 
