@@ -1,15 +1,17 @@
 """Every command of docs/migrating-from-zookeeper.md, typed into bash in the order of the page, on a real ensemble.
 
 Three servers of Apache 3.8.0, started by its own script, are replaced as the page says, rolled back, and restored from
-a copy; the mixture in between gets an observer. A "host" is one bash that begins with the page's own block of names and
-goes on with the values of the test. The first command that fails ends its bash, and the test. A block that no step has
-run fails it too, and so does a section that none of the tests has in its list.
+a copy; the mixture in between gets an observer, another one TLS and SASL. A "host" is one bash that begins with the
+page's own block of names and goes on with the values of the test. The first command that fails ends its bash, and the
+test. A block that no step has run fails it too, and so does a section that none of the tests has in its list.
 """
 
 import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -39,6 +41,17 @@ THERE_AND_BACK = {
     "Roll back",
     "An observer of the other kind",
     "Restore a copy",
+}
+IN_A_MIXTURE = {
+    "Change a setting everywhere",
+    "TLS between the servers: keys",
+    "TLS between the servers: first step",
+    "TLS between the servers: second step",
+    "TLS between the servers: third step",
+    "SASL between the servers: names",
+    "SASL between the servers: first step",
+    "SASL between the servers: second step",
+    "SASL between the servers: third step",
 }
 
 
@@ -271,7 +284,7 @@ def begin(page, hosts):
 
 
 def test_each_section_with_commands_is_run_by_a_test():
-    assert set(blocks()) == THERE_AND_BACK
+    assert set(blocks()) == THERE_AND_BACK | IN_A_MIXTURE
 
 
 @pytest.mark.timeout(400)
@@ -335,6 +348,57 @@ def restore(page, hosts, last_replaced):
             link.sync("/")
             assert link.exists("/written")
             assert not link.exists("/after-the-copy")
+
+
+@pytest.mark.timeout(400)
+def test_each_command_works_in_a_mixture_that_gets_tls_and_sasl(hosts):
+    page = Page()
+    begin(page, hosts)
+    for host in leader_last(hosts)[1:]:  # Two of three, the leader last.
+        page.run("Replace one member", host)
+    holder = Holder(hosts)
+    holder.start()
+    for host in hosts:
+        page.run("Change a setting everywhere", host)
+        host.type(f"TLS={host.dir}/tls NAMES=IP:127.0.0.1 QUORUM_PASSWORD=pass-of-members; mkdir $TLS")
+    page.run("TLS between the servers: keys", hosts[0], only=0)
+    for host in hosts[1:]:
+        for name in ("ca.key", "ca.pem"):
+            shutil.copy(hosts[0].dir / "tls" / name, host.dir / "tls")
+    for host in hosts:
+        page.run("TLS between the servers: keys", host, only=1)
+    for step in ("first", "second", "third"):
+        everywhere(page, hosts, f"TLS between the servers: {step} step")
+    assert all(speaks_tls_only(host.election) for host in hosts)
+
+    for host in hosts:
+        page.run("SASL between the servers: names", host)
+    for step in ("first", "second", "third"):
+        everywhere(page, hosts, f"SASL between the servers: {step} step")
+    said = [path.read_text(errors="replace") for path in hosts[0].dir.parent.glob("*/zookeeper-*.out")]
+    assert any("completed the authentication using SASL" in text for text in said), "nobody has logged in at Apache"
+    assert [host.is_zabkit() for host in hosts].count(True) == 2, "no mixture any more"
+    assert_nothing_lost(hosts, holder)
+    assert not page.left_out(IN_A_MIXTURE), "blocks that nothing has run"
+
+
+def everywhere(page, hosts, heading):
+    """One step on one member after the other; the ensemble is whole after each."""
+    for host in leader_last(hosts):
+        page.run(heading, host)
+        leader_last(hosts)
+
+
+def speaks_tls_only(port):
+    """Whether a plain INITIAL message ends the connection."""
+    with socket.create_connection(("127.0.0.1", port), 5.0) as link:
+        link.sendall(struct.pack(">qqi", -65536, 77, 11) + b"127.0.0.1:1")
+        try:
+            return link.recv(100)[:1] in (b"", b"\x15")  # Closed, or an alert.
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
 
 
 def observe(page, hosts):
