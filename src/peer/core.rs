@@ -69,6 +69,8 @@ pub struct RoleRules {
     /// `observer.election.DelayMs`: observers that have lost their leader wait less than this, each for another time,
     /// before they look for the next one.
     pub observer_delay_ms: u32,
+    /// `observer.reconnectDelayMs`: and less than this on top.
+    pub observer_reconnect_delay_ms: u32,
     /// `observerMasterPort` is set: followers take observers, and observers go to followers.
     pub observer_masters: bool,
     /// When the low half of a zxid has come so far, the leader hands over, so that the next epoch begins; at most
@@ -85,6 +87,7 @@ impl Default for RoleRules {
             leader_serves: true,
             observer_logs: true,
             observer_delay_ms: 200,
+            observer_reconnect_delay_ms: 0,
             observer_masters: false,
             hand_over_at: HAND_OVER_AT,
         }
@@ -365,7 +368,9 @@ impl Core {
 
     /// How long an observer waits before it looks for a leader again, in microseconds: not all of them at once.
     pub fn draw_observer_delay(&mut self) -> u64 {
-        self.draw() % (1000 * u64::from(self.config.roles.observer_delay_ms)).max(1)
+        let RoleRules { observer_delay_ms, observer_reconnect_delay_ms, .. } = self.config.roles;
+        let mut below = |ms: u32| if ms == 0 { 0 } else { self.draw() % (1000 * u64::from(ms)) };
+        below(observer_delay_ms) + below(observer_reconnect_delay_ms)
     }
 
     /// Between half of `snapCount` and all of it, so that servers do not all write at the same time.

@@ -140,6 +140,7 @@ impl QuorumConfig {
             "multiAddress.reachabilityCheckTimeoutMs" => self.reachability_timeout_ms = value.number()?.max(1),
             "leaderServes" => self.roles.leader_serves = value.text != "no",
             "syncEnabled" | "observer.syncEnabled" => self.roles.observer_logs = value.boolean()?,
+            "observer.reconnectDelayMs" => self.roles.observer_reconnect_delay_ms = value.number()?,
             "observer.election.DelayMs" => self.roles.observer_delay_ms = value.number()?,
             "observerMasterPort" => self.observer_master_port = Some(value.port()?).filter(|port| *port != 0),
             // Nothing is kept for observers alone.
@@ -196,6 +197,26 @@ mod tests {
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(&format!("dataDir=/data\n{text}")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_keys_of_observers_and_of_leaders_have_their_place() {
+        let config = parse(
+            "leaderServes=no\nsyncEnabled=false\nzookeeper.observer.election.DelayMs=5\n\
+             observer.reconnectDelayMs=6\nobserverMasterPort=2191\nobserverMaster.sizeLimit=33554432\n",
+        )
+        .unwrap();
+        let expected = RoleRules {
+            leader_serves: false,
+            observer_logs: false,
+            observer_delay_ms: 5,
+            observer_reconnect_delay_ms: 6,
+            observer_masters: true,
+            ..RoleRules::default()
+        };
+        assert_eq!((config.quorum.role_rules(), config.unknown), (expected, vec![]));
+        assert_eq!(config.quorum.observer_master_port, Some(2191));
+        assert_eq!(parse("observerMasterPort=0\n").unwrap().quorum.role_rules(), RoleRules::default());
     }
 
     #[test]

@@ -48,6 +48,23 @@ fn an_ensemble_takes_its_id_from_myid_and_its_client_port_from_its_line() {
 }
 
 #[test]
+fn a_servers_own_line_says_what_it_is_whatever_peer_type_says() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("myid"), "3\n").unwrap();
+    for (role, peer_type, expected) in [
+        ("observer", "", PeerType::Observer),
+        ("observer", "peerType=participant\n", PeerType::Observer),
+        ("participant", "peerType=observer\n", PeerType::Participant),
+    ] {
+        let text = format!(
+            "dataDir={}\ninitLimit=5\nsyncLimit=2\nserver.1=a:1:2\nserver.2=b:3:4\nserver.3=c:5:6:{role}\n{peer_type}",
+            dir.path().display()
+        );
+        assert_eq!(Config::parse(&text).unwrap().peer_type(), expected, "{role} {peer_type}");
+    }
+}
+
+#[test]
 fn one_server_line_is_a_standalone_server() {
     let config = Config::parse("dataDir=/data\nserver.1=a:1:2:participant;127.0.0.1:2181\n").unwrap();
     assert_eq!((config.my_id, config.client_addr), (None, Some("127.0.0.1:2181".parse().unwrap())));
