@@ -31,6 +31,7 @@ import mixtures  # noqa: E402
 import quorums  # noqa: E402
 import rolling_tls  # noqa: E402
 import secured  # noqa: E402
+import self_check  # noqa: E402
 from harness.command import ApacheMissing  # noqa: E402
 from harness.ensemble import LIVE  # noqa: E402
 
@@ -150,6 +151,7 @@ def main():
         print(f"zab: {reason}", file=sys.stderr)
         sys.exit(2)
     wanted = options.only or KINDS
+    self_check.run(checks)
     if "mixtures" in wanted:
         chosen = options.mixture or (QUICK_MIXTURES if options.quick else OF_THREE + OF_FIVE + WITH_OBSERVERS)
         if not options.quick and not options.mixture:
