@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 #: In this order, the quick ones first. A part that is named here and is not there has failed.
-PARTS = ("zkcli", "c", "curator", "aiozk", "migration", "growth", "java", "zab", "disk", "kazoo")
+PARTS = ("zkcli", "c", "curator", "aiozk", "migration", "growth", "security", "java", "zab", "disk", "kazoo")
 #: Not in the quick form, because CI has run the same tests already.
 NOT_QUICK = {"disk": "`make test` runs the same tests"}
 #: Seconds that a part may take; a part that hangs must not hang the others.

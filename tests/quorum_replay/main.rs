@@ -10,6 +10,7 @@ mod helper;
 mod leader;
 mod learner;
 mod puppets;
+mod sasl;
 mod script;
 mod table;
 mod world;

@@ -36,7 +36,11 @@ struct Common {
     config: String,
     heard: Sender<(ServerId, Heard)>,
     links: Mutex<BTreeMap<ServerId, TcpStream>>,
+    greet: Greet,
 }
+
+/// What comes behind INITIAL on a connection that the server under test has dialed and keeps.
+pub type Greet = Option<Box<dyn Fn(&mut TcpStream) + Send + Sync>>;
 
 pub struct Puppets {
     common: Arc<Common>,
@@ -51,10 +55,11 @@ impl Puppets {
         listeners: Vec<(ServerId, TcpListener)>,
         config: String,
         policy: Policy,
+        greet: Greet,
     ) -> Puppets {
         let (sender, heard) = channel();
         let (policy, links) = (Mutex::new(policy), Mutex::default());
-        let common = Arc::new(Common { server, addr, policy, config, heard: sender, links });
+        let common = Arc::new(Common { server, addr, policy, config, heard: sender, links, greet });
         for (id, listener) in listeners {
             let common = common.clone();
             std::thread::spawn(move || {
@@ -112,6 +117,8 @@ impl Common {
             Initial { server: id, addresses }.write(&mut bytes);
             let _ = dialed.write_all(&bytes);
             stream = dialed;
+        } else if let Some(greet) = &self.greet {
+            greet(&mut stream);
         }
         self.links.lock().unwrap().insert(id, stream.try_clone().expect("a descriptor"));
         let common = self.clone();

@@ -1,11 +1,11 @@
 //! One real server of an ensemble whose other members are scripted: the sockets, its directory, its configuration.
 
-use super::puppets::{Policy, Puppets};
+use super::puppets::{Greet, Policy, Puppets};
 use super::script::{Ports, Sequence};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use zabkit::jute::Reader;
 use zabkit::records::{QuorumPacket, SNAPSHOT_SIGNATURE, ServerId, SnapshotDecoder, TXN_BYTES_MAX};
@@ -22,6 +22,7 @@ pub struct World {
     pub ports: Ports,
     /// Where the server's own learners connect.
     pub quorum_port: u16,
+    pub election_addr: SocketAddr,
     /// The others' quorum ports.
     pub quorum: BTreeMap<ServerId, TcpListener>,
     _dir: tempfile::TempDir,
@@ -30,6 +31,11 @@ pub struct World {
 impl World {
     /// Starts server `id` of the ensemble of `sequence`; the others do as `policy` says.
     pub fn start(sequence: &Sequence, id: ServerId, policy: Policy) -> World {
+        World::start_with(sequence, id, policy, "", None)
+    }
+
+    /// As [`World::start`], with more lines of its configuration, and what the others say behind INITIAL.
+    pub fn start_with(sequence: &Sequence, id: ServerId, policy: Policy, settings: &str, greet: Greet) -> World {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let mut sockets: BTreeMap<ServerId, [TcpListener; 2]> =
             sequence.servers.keys().map(|&id| (id, [bind(), bind()])).collect();
@@ -44,6 +50,7 @@ impl World {
         if sequence.run == "local" {
             text += "localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\n";
         }
+        text += settings;
         for (id, line) in &sequence.servers {
             let _ = writeln!(text, "server.{id}={line}");
         }
@@ -59,10 +66,20 @@ impl World {
             quorum_listeners.insert(id, quorum);
             election_listeners.push((id, election));
         }
-        let puppets = Puppets::start(id, addr, election_listeners, config + "version=0", policy);
+        let puppets = Puppets::start(id, addr, election_listeners, config + "version=0", policy, greet);
         let listeners = Listeners { client: None, election: Some(election), quorum: Some(quorum) };
         let server = Server::start(Config::from_file(&file).unwrap(), listeners).unwrap();
-        World { id, server, puppets, sequence, ports, quorum_port, quorum: quorum_listeners, _dir: dir }
+        World {
+            id,
+            server,
+            puppets,
+            sequence,
+            ports,
+            quorum_port,
+            election_addr: addr,
+            quorum: quorum_listeners,
+            _dir: dir,
+        }
     }
 
     /// Whether our server is the observer of the recording.

@@ -13,6 +13,12 @@ use crate::peer::sasl::{Answer, Exchange, Login, SERVERS};
 use crate::records::{QUORUM_AUTH_MAGIC, QuorumAuthPacket, QuorumAuthStatus};
 use crate::server::connection::random;
 use std::io;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long the dialing side may be silent before it is taken for one that does not log in, where it need not: a login
+/// begins at once.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// The accepting side.
 pub struct Judge {
@@ -30,7 +36,13 @@ pub struct Supplicant {
 impl Judge {
     /// Lets the other side log in. An error: it must, and has not.
     pub async fn authenticate(&self, channel: &mut Channel) -> io::Result<()> {
-        if !begins_login(channel).await? {
+        let begins = if self.is_required {
+            begins_login(channel).await?
+        } else {
+            // Who knows nothing of logins may wait for our word.
+            timeout(SILENCE, begins_login(channel)).await.unwrap_or(Ok(false))?
+        };
+        if !begins {
             if self.is_required {
                 let reason = "it does not log in, and quorum.auth.serverRequireSasl=true: set \
                               quorum.auth.learnerRequireSasl=true there";
