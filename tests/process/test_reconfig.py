@@ -174,7 +174,8 @@ def grow_and_shrink(growing):
     retried(lambda: client.ensure_path("/one"))
     assert growing.servers.wait_leader().id == stay[0]
     missing = written - set(client.get_children("/load"))
-    assert written and not missing, f"{len(missing)} of {len(written)} are missing"
+    assert written
+    assert not missing, f"{len(missing)} of {len(written)} are missing"
     stop(client)
 
     # What is in its files is the ensemble of one.
