@@ -45,6 +45,8 @@ mod submit;
 mod test_host;
 #[cfg(all(test, not(loom)))]
 mod watch_tests;
+#[cfg(all(test, not(loom)))]
+mod window_tests;
 
 pub use self::core::{HAND_OVER_AT, PeerConfig, RoleRules, SessionRules};
 pub use auth::AuthNote;
