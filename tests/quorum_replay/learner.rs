@@ -230,6 +230,10 @@ impl Replay {
             && let Some(session) = self.comparer.sessions.get(&i64::from_be_bytes(*bytes[16..].first_chunk().unwrap()))
         {
             bytes[16..24].copy_from_slice(&session.to_be_bytes());
+            let digest = bytes.len() - 12;
+            let change = owner_in_digest(&bytes).wrapping_sub(owner_in_digest(&packet.bytes));
+            let recorded = u64::from_be_bytes(*bytes[digest..].first_chunk().unwrap());
+            bytes[digest..digest + 8].copy_from_slice(&recorded.wrapping_add(change).to_be_bytes());
         }
         if self.is_cut() && packet.kind == "PROPOSAL:createSession" {
             let (at, digest) = (bytes.len() - 12, self.world.server.status().tree_digest);
@@ -280,6 +284,26 @@ impl Replay {
 /// Whether a packet holds a transaction.
 fn is_txn(packet: &Packet) -> bool {
     matches!(packet.name(), "PROPOSAL" | "INFORM")
+}
+
+/// What the new node of a proposal is in the tree's digest, if it is an ephemeral one: its owner is.
+fn owner_in_digest(proposal: &[u8]) -> u64 {
+    let txn = Txn::read(&mut zabkit::jute::Reader::new(&proposal[16..proposal.len() - 4])).expect("a transaction");
+    let TxnBody::Create(create) = &txn.body else { return 0 };
+    if !create.ephemeral {
+        return 0;
+    }
+    let mut bytes = create.path.as_bytes().to_vec();
+    bytes.extend_from_slice(create.data.as_deref().unwrap_or_default());
+    for number in [txn.zxid.0, txn.zxid.0, txn.zxid.0, txn.time_ms, txn.time_ms] {
+        bytes.extend_from_slice(&number.to_be_bytes());
+    }
+    bytes.extend_from_slice(&[0; 12]); // Its versions.
+    bytes.extend_from_slice(&txn.session.0.to_be_bytes());
+    let crc = bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    });
+    u64::from(!crc)
 }
 
 fn send_request(client: &mut TcpStream, request: &ForwardedRequest) {

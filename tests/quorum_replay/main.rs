@@ -19,9 +19,9 @@ use compare::Counts;
 use script::Sequence;
 use table::Table;
 
-/// Not replayed yet: members that change.
+/// Not replayed yet: learners that had seen the members change before they connected.
 fn is_pending(sequence: &Sequence) -> bool {
-    sequence.run == "reconfig"
+    sequence.run == "reconfig" && !["sequence-11", "sequence-12"].contains(&&*sequence.name)
 }
 
 #[test]

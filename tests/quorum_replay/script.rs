@@ -117,10 +117,10 @@ pub struct Ports(Vec<(String, String)>);
 
 impl Ports {
     /// `servers`: of each the quorum, the election and the client port.
-    pub fn of<'a>(servers: impl IntoIterator<Item = (ServerId, [&'a TcpListener; 2])>) -> Ports {
+    pub fn of<'a>(servers: impl IntoIterator<Item = (ServerId, [&'a TcpListener; 3])>) -> Ports {
         let mut ports = Vec::new();
-        for (id, [quorum, election]) in servers {
-            for (base, listener) in [(31100, quorum), (31200, election)] {
+        for (id, [quorum, election, client]) in servers {
+            for (base, listener) in [(31100, quorum), (31200, election), (31300, client)] {
                 let (recorded, real) = (base + id.0, listener.local_addr().expect("it is bound").port());
                 let (recorded, real) = (format!(":{recorded}"), format!(":{real}"));
                 assert_eq!(recorded.len(), real.len(), "a port of five digits is needed");

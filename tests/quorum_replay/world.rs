@@ -37,16 +37,19 @@ impl World {
     /// As [`World::start`], with more lines of its configuration, and what the others say behind INITIAL.
     pub fn start_with(sequence: &Sequence, id: ServerId, policy: Policy, settings: &str, greet: Greet) -> World {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut sockets: BTreeMap<ServerId, [TcpListener; 2]> =
-            sequence.servers.keys().map(|&id| (id, [bind(), bind()])).collect();
-        let ports = Ports::of(sockets.iter().map(|(&id, [quorum, election])| (id, [quorum, election])));
+        let mut sockets: BTreeMap<ServerId, [TcpListener; 3]> =
+            sequence.servers.keys().map(|&id| (id, [bind(), bind(), bind()])).collect();
+        let ports = Ports::of(sockets.iter().map(|(&id, sockets)| (id, sockets.each_ref())));
         let sequence = sequence.at(&ports);
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().display();
         let mut text = format!(
-            "dataDir={data}\ntickTime=50\ninitLimit=400\nsyncLimit=400\nclientPort=0\nclientPortAddress=127.0.0.1\n\
+            "dataDir={data}\ntickTime=50\ninitLimit=400\nsyncLimit=400\n\
              minSessionTimeout=1000\nmaxSessionTimeout=60000\npreAllocSize=64\nextendedTypesEnabled=true\n"
         );
+        // Where the members can change, the client's address is in the member's line.
+        let has_address = sequence.run == "reconfig";
+        text += if has_address { "reconfigEnabled=true\n" } else { "clientPort=0\nclientPortAddress=127.0.0.1\n" };
         if sequence.run == "local" {
             text += "localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\n";
         }
@@ -57,17 +60,18 @@ impl World {
         let file = dir.path().join("zoo.cfg");
         std::fs::write(&file, text).unwrap();
         std::fs::write(dir.path().join("myid"), format!("{id}\n")).unwrap();
-        let [quorum, election] = sockets.remove(&id).expect("it is a member");
+        let [quorum, election, client] = sockets.remove(&id).expect("it is a member");
         let (quorum_port, addr) = (quorum.local_addr().unwrap().port(), election.local_addr().unwrap());
         let mut config = String::new();
         sequence.servers.iter().for_each(|(id, line)| config += &format!("server.{id}={line}\n"));
         let (mut quorum_listeners, mut election_listeners) = (BTreeMap::new(), Vec::new());
-        for (id, [quorum, election]) in sockets {
+        for (id, [quorum, election, _]) in sockets {
             quorum_listeners.insert(id, quorum);
             election_listeners.push((id, election));
         }
         let puppets = Puppets::start(id, addr, election_listeners, config + "version=0", policy, greet);
-        let listeners = Listeners { client: None, election: Some(election), quorum: Some(quorum) };
+        let listeners =
+            Listeners { client: has_address.then_some(client), election: Some(election), quorum: Some(quorum) };
         let server = Server::start(Config::from_file(&file).unwrap(), listeners).unwrap();
         World {
             id,
