@@ -101,6 +101,7 @@ fn shares_address(joining: &ServerAddr, other: &ServerAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jute::Record;
 
     const THREE: &str = "server.1=a:1:2:participant;3\nserver.2=b:1:2:participant;3\n\
                          server.3=c:1:2:participant;3\nserver.4=d:1:2:observer;3\nversion=100000000";
@@ -221,6 +222,28 @@ mod tests {
             "server.1=a:1:2:participant;0.0.0.0:3\nserver.2=b:1:2:observer;0.0.0.0:3\n\
              server.3=c:1:2:participant;0.0.0.0:3\nserver.4=d:7:8:participant;0.0.0.0:9\nversion=100000007"
         );
+    }
+
+    /// The request that 3.8.0's leader was recorded to get, and the data of the transaction that it made of it.
+    #[test]
+    fn the_recorded_change_is_made_byte_by_byte() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/testdata/quorum/reconfig.json")).unwrap();
+        let field = |kind: &str, name: &str| {
+            let packets = vectors["packets"].as_array().unwrap();
+            let packet = packets.iter().find(|packet| packet["kind"] == kind).unwrap();
+            let fields = packet["fields"].as_array().unwrap();
+            fields.iter().find(|field| field["name"] == name).unwrap()["value"].as_str().unwrap().to_owned()
+        };
+        let bytes = |hex: &str| -> Vec<u8> {
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+        };
+        let committed = Configuration::parse(&field("NEWLEADER", "configText")).unwrap();
+        let asked = bytes(&field("REQUEST:reconfig", "requestBody"));
+        let ensemble = Ensemble { committed: &committed, is_changing: false, voters_min: 2 };
+        let request = ReconfigRequest::from_bytes(&asked).unwrap();
+        let new = change(&ensemble, &request, Zxid(0x1_0000_0002), |_| true).unwrap();
+        assert_eq!(new.to_string().as_bytes(), bytes(&field("PROPOSAL:reconfig", "txn.data")));
     }
 
     #[test]
