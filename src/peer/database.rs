@@ -19,6 +19,9 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
+/// See `Database::unsettled`: more than are committed while a large tree is sent, few enough to find a wrong one.
+const UNSETTLED_MAX: u32 = 100_000;
+
 /// Tree, sessions and connections of one server.
 pub struct Database {
     pub(super) tree: DataTree,
@@ -33,6 +36,9 @@ pub struct Database {
     installs: u64,
     /// The first transaction after which the tree was not what it should have been.
     pub(super) diverged_at: Option<Zxid>,
+    /// How many transactions may still change the tree to another than they tell, before one has fitted: those that a
+    /// snapshot held in part already, since its sender went on while it was sent. Apache's leaders do.
+    pub(super) unsettled: u32,
     pub(super) conns: Mutex<Conns>,
     touched: Mutex<Touched>,
     /// Requests without an answer.
@@ -92,6 +98,7 @@ impl Database {
             settings: Settings::default(),
             installs: 0,
             diverged_at: None,
+            unsettled: 0,
             conns: Mutex::new(Conns::default()),
             touched: Mutex::new(Touched::default()),
             load: Load::default(),
@@ -443,6 +450,7 @@ impl Database {
         assert!(self.serving.is_none(), "the tree is replaced while it is served");
         self.installs += 1;
         self.diverged_at = None;
+        self.unsettled = UNSETTLED_MAX;
         self.tree = loaded.tree;
         self.sessions = loaded.sessions;
         self.last_processed = loaded.last_zxid;

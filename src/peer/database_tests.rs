@@ -514,6 +514,27 @@ fn a_digest_that_is_not_ours_is_reported() {
     );
 }
 
+/// An Apache leader goes on while it sends a snapshot: the transactions behind it are in it in part.
+#[test]
+fn behind_a_snapshot_digests_are_reported_once_one_has_fitted() {
+    let host = TestHost::new();
+    write(&host.db).unsettled = 2;
+    let commit = |wrong: i64, path: &str| {
+        let mut proposal = host.propose(SessionId(1), 1, create(path, 0));
+        let mut txn = (*proposal.txn).clone();
+        txn.digest.as_mut().unwrap().digest += wrong;
+        proposal.txn = Arc::new(txn);
+        let mut notes = Vec::new();
+        write(&host.db).perform(host.now(), [DbOp::Commit(proposal)], &mut Vec::new(), &mut notes);
+        notes.len()
+    };
+    assert_eq!(commit(1, "/in-it-already"), 0);
+    assert_eq!(commit(0, "/fits"), 0);
+    assert_eq!(commit(1, "/wrong"), 1);
+    write(&host.db).unsettled = 1;
+    assert_eq!((commit(1, "/may-be"), commit(1, "/never-fits")), (0, 1), "not for ever");
+}
+
 #[test]
 fn requests_touch_their_session_when_they_arrive_even_if_they_wait() {
     let host = TestHost::new();
