@@ -260,9 +260,14 @@ impl Core {
         }
     }
 
+    /// Whether it was an observer without a log, and is none any more.
+    pub fn must_log(&self) -> bool {
+        self.unlogged && !self.is_observer()
+    }
+
     /// An observer without a log that is to vote from now on: what it says it has must be on its disk.
     pub fn log_what_was_not(&mut self, out: &mut Effects) {
-        if self.unlogged && !self.is_observer() {
+        if self.must_log() {
             self.unlogged = false;
             let (generation, zxid) = (self.generation, self.last_committed);
             out.disk.push(DiskOp::TakeSnapshot { generation, zxid, install: true });

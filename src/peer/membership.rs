@@ -13,6 +13,7 @@
 use super::core::{Core, Leave};
 use super::io::{DiskOp, Effects, Members, Note, Now, Proposal};
 use crate::records::{Configuration, Notification, NotificationForm, PeerType, ServerId, TxnBody};
+use crate::zab::QuorumVerifier;
 
 /// What a new configuration means for the role of the server that activates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +143,16 @@ impl Core {
     }
 }
 
+/// Whether the server can lead: it votes, and its vote weighs something.
+pub(super) fn may_lead(server: ServerId, configuration: &Configuration) -> bool {
+    configuration.is_voter(server) && !QuorumVerifier::of(configuration).is_weightless(server)
+}
+
 /// Whether the leader of `former` may go on to lead `new`: it votes there too, and learners find it where it was.
 pub(super) fn stays_leader(leader: ServerId, former: &Configuration, new: &Configuration) -> bool {
     let quorum_addrs = |of: &Configuration| {
         let server = of.servers.get(&leader).filter(|_| of.is_voter(leader))?;
         Some(server.addrs.iter().map(|addr| addr.quorum.clone()).collect::<Vec<_>>())
     };
-    quorum_addrs(new).is_some_and(|addrs| quorum_addrs(former) == Some(addrs))
+    may_lead(leader, new) && quorum_addrs(new).is_some_and(|addrs| quorum_addrs(former) == Some(addrs))
 }

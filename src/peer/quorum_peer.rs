@@ -258,7 +258,19 @@ impl QuorumPeer {
             Input::Notification { from, notification } => {
                 // Who leads must be asked anew if the members are others than was thought.
                 if matches!(self.role, Role::Looking { .. }) && self.core.adopt(now, &notification, out) {
-                    self.look(now, db, out);
+                    if self.is_read_only() {
+                        out.db.push(DbOp::StopServing);
+                    }
+                    if self.core.must_log() {
+                        // It votes from now on: what it says it has must be on its disk before.
+                        self.core.election.stop();
+                        self.core.generation.0 += 1;
+                        self.core.log_what_was_not(out);
+                        self.role = Role::Draining { pause: 0, next: None };
+                        out.disk.push(DiskOp::Drain { generation: self.core.generation });
+                    } else {
+                        self.look(now, db, out);
+                    }
                     return None;
                 }
                 let decision = self.core.election.on_notification(now.micros, from, &notification, &mut out.election);

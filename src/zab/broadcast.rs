@@ -72,6 +72,12 @@ impl Broadcast {
         self.outstanding.push_back(proposal);
     }
 
+    /// The epoch has begun by completing a change: from its first proposal on these count.
+    pub fn count_by(&mut self, quorums: Quorums) {
+        assert!(self.outstanding.is_empty() && self.change.is_none(), "the epoch has begun already");
+        self.quorums = quorums;
+    }
+
     /// The next proposal is a reconfiguration, by which `new` is to count.
     pub fn begin_change(&mut self, new: QuorumVerifier) {
         assert!(self.change.is_none(), "a reconfiguration was proposed before the last one was activated");

@@ -182,6 +182,11 @@ impl Election {
         }
     }
 
+    /// No election goes on any more, until the next one begins.
+    pub fn stop(&mut self) {
+        (self.looking, self.settled) = (None, None);
+    }
+
     /// The role that the election ended with is over: until the next election there is nothing to tell.
     pub fn unsettle(&mut self) {
         self.settled = None;

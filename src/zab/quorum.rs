@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuorumVerifier {
     voters: BTreeSet<ServerId>,
-    /// The groups that have a weight, each with the weights of its voters; empty: majorities.
+    /// Groups decide, not majorities of all.
+    is_hierarchical: bool,
+    /// The groups that have a weight, each with the weights of its voters. With none there is never a quorum.
     groups: Vec<BTreeMap<ServerId, u64>>,
     /// Voters that can never lead.
     weightless: BTreeSet<ServerId>,
@@ -17,12 +19,13 @@ pub struct QuorumVerifier {
 impl QuorumVerifier {
     pub fn majority_of(voters: BTreeSet<ServerId>) -> Self {
         assert!(!voters.is_empty(), "a configuration has voters");
-        QuorumVerifier { voters, groups: Vec::new(), weightless: BTreeSet::new() }
+        QuorumVerifier { voters, is_hierarchical: false, groups: Vec::new(), weightless: BTreeSet::new() }
     }
 
     /// The rule of a configuration that has passed its check.
     pub fn of(configuration: &Configuration) -> Self {
         let mut verifier = QuorumVerifier::majority_of(configuration.voters());
+        verifier.is_hierarchical = !configuration.groups.is_empty();
         for members in configuration.groups.values() {
             let voters = members.iter().filter(|member| verifier.voters.contains(member));
             let weights: BTreeMap<ServerId, u64> = voters.map(|id| (*id, configuration.weight(*id))).collect();
@@ -54,7 +57,7 @@ impl QuorumVerifier {
     }
 
     fn holds(&self, has: impl Fn(ServerId) -> bool) -> bool {
-        if self.groups.is_empty() {
+        if !self.is_hierarchical {
             return self.voters.iter().filter(|voter| has(**voter)).count() > self.voters.len() / 2;
         }
         let is_won = |group: &&BTreeMap<ServerId, u64>| {
@@ -69,7 +72,7 @@ impl QuorumVerifier {
     pub fn reached_by_quorum<T: Ord + Copy>(&self, value_of: impl Fn(ServerId) -> Option<T>) -> Option<T> {
         let mut values: Vec<T> = self.voters.iter().filter_map(|voter| value_of(*voter)).collect();
         values.sort_unstable_by(|a, b| b.cmp(a));
-        if self.groups.is_empty() {
+        if !self.is_hierarchical {
             return values.get(self.voters.len() / 2).copied();
         }
         values.into_iter().find(|value| self.holds(|voter| value_of(voter).is_some_and(|own| own >= *value)))
@@ -193,6 +196,8 @@ mod tests {
         assert!(nine.is_weightless(ServerId(7)) && !nine.is_weightless(ServerId(1)));
         assert!(!nine.is_reached(ids(&[1, 2, 3, 4, 7, 8, 9])));
         assert!(nine.is_reached(ids(&[1, 4, 5])), "3 of 5 in one group, 2 of 3 in the other");
+        let weights: String = (1..=9).map(|id| format!("weight.{id}=0\n")).collect();
+        assert!(!self::tests::nine(&weights).is_reached(ids(&[1, 2, 3, 4, 5, 6, 7, 8, 9])), "nobody decides");
     }
 
     #[test]

@@ -12,7 +12,7 @@
 
 use super::super::core::Core;
 use super::super::io::{Effects, LinkId, Note, Now, Proposal};
-use super::super::membership::stays_leader;
+use super::super::membership::{may_lead, stays_leader};
 use super::super::reconfig::{Ensemble, change};
 use super::{Leader, Progress};
 use crate::records::{Configuration, ErrorCode, ForwardedBody, QuorumPacket, Request, ServerId, Zxid};
@@ -102,7 +102,7 @@ impl Leader {
         if stays_leader(me, &core.committed, new) {
             return me;
         }
-        let others = new.voters().into_iter().filter(|voter| *voter != me);
+        let others = new.voters().into_iter().filter(|voter| *voter != me && may_lead(*voter, new));
         let best = others.filter_map(|voter| Some((has(self, voter)?, voter))).max();
         best.map_or(me, |(_, voter)| voter)
     }
@@ -152,6 +152,7 @@ impl Leader {
                 leader.voter(voter).filter(|learner| learner.progress >= Progress::Synced).map(drop)
             });
             self.succeed_by(core, new, designated, out);
+            self.broadcast.count_by(core.quorums.clone());
         }
     }
 }
