@@ -12,11 +12,11 @@
 
 use super::disk::SimDisk;
 use super::durable::Durable;
-use super::ensemble::is_quorum;
+use super::ensemble::{Shape, is_quorum};
 use super::ghost::Ghost;
 use crate::peer::Database;
 use crate::peer::io::{DbOp, DiskOp, LinkOp, Note, Proposal, ServerMode, Serving};
-use crate::records::{Configuration, Epoch, ServerId, SessionId, Txn, Zxid};
+use crate::records::{Configuration, Epoch, ServerId, SessionId, Txn, TxnBody, Zxid};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,7 +25,15 @@ use std::sync::Arc;
 /// Everything that is held against everything else.
 pub struct Checkers {
     pub ghost: Ghost,
-    ensemble: Configuration,
+    /// Every configuration that was committed, by version; the first one is that of the members' files.
+    configurations: BTreeMap<i64, Configuration>,
+    /// What servers have activated in this step.
+    activated: Vec<(ServerId, Configuration)>,
+    /// By version: what servers have kept as proposed.
+    proposed: BTreeMap<i64, Configuration>,
+    /// The leader of an epoch that has begun in this step, and who supports it.
+    established: Option<(ServerId, Vec<ServerId>)>,
+    pub reconfigs: Reconfigs,
     /// Every transaction that was ever proposed.
     proposals: BTreeMap<Zxid, (Arc<Txn>, Bytes)>,
     /// Who was ever accepted as leader of an epoch.
@@ -50,12 +58,18 @@ pub struct Checkers {
 
 struct Watched {
     durable: Durable,
+    /// What it is told goes into a log.
+    logs: bool,
+    /// The version of what it goes by.
+    configuration: i64,
     /// The zxids of its history, logged or in a snapshot, durable or not.
     history: BTreeSet<Zxid>,
     accepted_epoch: Epoch,
     current_epoch: Epoch,
     /// The epoch that it leads, once a quorum has acknowledged NEWLEADER.
     leads: Option<Epoch>,
+    /// The role has ended in this step.
+    has_left: bool,
     /// The leader that it follows, or tries to.
     follows: Option<ServerId>,
     /// A leader's snapshot on its way to the disk: its zxid, and what is in it.
@@ -65,16 +79,21 @@ struct Watched {
 
 impl Checkers {
     /// `data_dir` is the `version-2` directory on each server's disk.
-    pub fn new(
-        ensemble: Configuration,
-        servers: impl Iterator<Item = (ServerId, SimDisk)>,
-        data_dir: &Path,
-    ) -> Checkers {
-        let watched = |disk| Watched::new(Durable::new(disk, data_dir.to_owned()));
-        let servers: BTreeMap<_, _> = servers.map(|(id, disk)| (id, watched(disk))).collect();
+    pub fn new(shape: &Shape, servers: impl Iterator<Item = (ServerId, SimDisk)>, data_dir: &Path) -> Checkers {
+        let first = shape.configuration.clone();
+        let watched = |(id, disk)| {
+            // Who becomes a voter has a snapshot instead of what it has not logged.
+            let logs = shape.roles.observer_logs || !shape.reconfigures && shape.as_known_by(id).is_voter(id);
+            (id, Watched::new(Durable::new(disk, data_dir.to_owned()), logs))
+        };
+        let servers: BTreeMap<_, _> = servers.map(watched).collect();
         Checkers {
             ghost: Ghost::new(),
-            ensemble,
+            configurations: BTreeMap::from([(first.version, first)]),
+            activated: Vec::new(),
+            proposed: BTreeMap::new(),
+            established: None,
+            reconfigs: Reconfigs::default(),
             proposals: BTreeMap::new(),
             leaders: BTreeMap::new(),
             beginnings: BTreeMap::new(),
@@ -109,12 +128,32 @@ impl Checkers {
         self.servers[&server].leads
     }
 
+    /// A configuration that some server has kept as proposed, if it is newer.
+    pub fn proposed(&self) -> Option<&Configuration> {
+        self.proposed.values().next_back().filter(|proposed| proposed.version > self.current().version)
+    }
+
+    /// Whether it is under a leader without a vote or a say.
+    pub fn is_observer(&self, server: ServerId) -> bool {
+        !self.current().is_voter(server)
+    }
+
+    /// The newest configuration that is committed.
+    pub fn current(&self) -> &Configuration {
+        self.configurations.values().next_back().expect("the first one is never forgotten")
+    }
+
     pub fn is_serving(&self, server: ServerId) -> bool {
         self.servers[&server].serving
     }
 
     fn server(&mut self, id: ServerId) -> &mut Watched {
         self.servers.get_mut(&id).expect("a server of the run")
+    }
+
+    /// A server begins with the list of its files.
+    pub fn on_configuration(&mut self, id: ServerId, version: i64) {
+        self.server(id).configuration = version;
     }
 
     /// The process has ended, in whatever way.
@@ -139,8 +178,20 @@ impl Checkers {
         }
     }
 
+    /// A server's step is done.
+    pub fn after_step(&mut self, id: ServerId) {
+        self.on_disk(id);
+        if std::mem::take(&mut self.server(id).has_left) {
+            self.server(id).leads = None;
+        }
+        for (id, configuration) in std::mem::take(&mut self.activated) {
+            self.check_activated(id, configuration);
+        }
+        self.established = None;
+    }
+
     /// The disk may have changed.
-    pub fn on_disk(&mut self, id: ServerId) {
+    fn on_disk(&mut self, id: ServerId) {
         let server = self.server(id);
         if !server.durable.refresh() {
             return;
@@ -161,7 +212,9 @@ impl Checkers {
         (server.accepted_epoch, server.current_epoch) = (accepted, current);
         if current > was_current {
             match self.beginnings.get(&current) {
-                Some(&(leader, last)) if leader != id && last.counter() > 0 && !self.holds(id, last) => {
+                Some(&(leader, last))
+                    if last.counter() > 0 && leader != id && self.servers[&id].logs && !self.holds(id, last) =>
+                {
                     self.fail(|| {
                         format!("server {id} has currentEpoch {current} on disk, but not {last} with which it began")
                     })
@@ -177,13 +230,15 @@ impl Checkers {
         server.history.contains(&zxid) && server.durable.holds(zxid)
     }
 
-    fn check_on_quorum(&mut self, zxid: Zxid, why: &str) {
+    fn check_on_quorum(&mut self, zxid: Zxid, why: &str, rules: &[Configuration]) {
         self.servers.values_mut().for_each(|server| {
             server.durable.refresh();
         });
         let holders: Vec<_> = self.servers.keys().copied().filter(|&id| self.holds(id, zxid)).collect();
-        if !is_quorum(&self.ensemble, |id| holders.contains(&id)) {
-            self.fail(|| format!("{zxid} is {why}, but on the disks of {holders:?} only"));
+        for rule in rules {
+            if !is_quorum(rule, |id| holders.contains(&id)) {
+                self.fail(|| format!("{zxid} is {why}, but on the disks of {holders:?} only, of {}", members(rule)));
+            }
         }
     }
 
@@ -193,8 +248,18 @@ impl Checkers {
             DiskOp::Append { proposals, .. } => proposals.iter().for_each(|proposal| self.on_logged(id, proposal)),
             DiskOp::TakeSnapshot { zxid, install: true, .. } => {
                 let leader = self.servers[&id].follows;
-                let history = leader.and_then(|leader| self.streamed.get(&(leader, *zxid))).cloned();
+                let history = match leader {
+                    Some(leader) => self.streamed.get(&(leader, *zxid)).cloned(),
+                    // Its own, of an observer without a log that is to be a voter.
+                    None => Some(self.ghost.zxids_up_to(*zxid)),
+                };
                 self.server(id).installing = history.map(|history| (*zxid, history));
+            }
+            DiskOp::SaveProposed { configuration: Some(told) } => {
+                let known = self.proposed.entry(told.version).or_insert_with(|| told.as_ref().clone());
+                if *known != **told {
+                    self.fail(|| format!("server {id} has seen another configuration {:#x} proposed", told.version));
+                }
             }
             DiskOp::SaveCurrentEpoch { epoch, .. } if self.servers[&id].follows.is_none() => {
                 // The leader's own: from here on it is the epoch of the leader's history.
@@ -240,7 +305,9 @@ impl Checkers {
                 let history = self.servers[&id].history.range(..=*zxid).copied().collect();
                 self.streamed.insert((id, *zxid), history);
             }
-            LinkOp::Connect { leader } => self.server(id).follows = Some(*leader),
+            LinkOp::Connect { leader: server } | LinkOp::ConnectMaster { server } => {
+                self.server(id).follows = Some(*server);
+            }
             _ => {}
         }
     }
@@ -250,8 +317,12 @@ impl Checkers {
         match note {
             Note::Leading { epoch, supporters } => self.on_leading(id, *epoch, supporters),
             Note::RoleEnded { .. } => {
+                // What it has committed in its last step counts.
                 let server = self.server(id);
-                (server.leads, server.follows) = (None, None);
+                (server.has_left, server.follows) = (true, None);
+            }
+            Note::ConfigurationActivated { configuration } => {
+                self.activated.push((id, configuration.as_ref().clone()));
             }
             Note::SessionExpired { session, .. } => {
                 self.expiring.insert(*session);
@@ -270,15 +341,22 @@ impl Checkers {
         {
             return self.fail(|| format!("epoch {epoch} has two leaders, {other} and {id}"));
         }
-        if !is_quorum(&self.ensemble, |id| supporters.contains(&id)) {
-            return self.fail(|| format!("server {id} leads epoch {epoch} with {supporters:?} only"));
+        // What its history has beyond what is known to be committed may change who decides.
+        let behind = Zxid(self.ghost.last().0 + 1);
+        let unknown = self.servers[&id].history.range(behind..).filter_map(|zxid| self.proposals.get(zxid));
+        let proposed = unknown.filter_map(|(txn, _)| reconfiguration(txn)?.ok());
+        let rules: Vec<Configuration> = proposed.chain([self.current().clone()]).collect();
+        if let Some(rule) = rules.iter().find(|rule| !is_quorum(rule, |id| supporters.contains(&id))) {
+            let rule = members(rule);
+            return self.fail(|| format!("server {id} leads epoch {epoch} with {supporters:?} only, of {rule}"));
         }
         self.servers.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| self.on_disk(id));
-        if self.ensemble.weight(id) == 0 {
+        if !rules.iter().any(|rule| rule.is_voter(id) && rule.weight(id) > 0) {
             return self.fail(|| format!("server {id} leads epoch {epoch}, but weighs nothing"));
         }
         let has_epoch = |server: &&Watched| server.current_epoch >= epoch;
-        if !is_quorum(&self.ensemble, |id| self.servers.get(&id).filter(has_epoch).is_some()) {
+        let has = |id| self.servers.get(&id).filter(has_epoch).is_some();
+        if rules.iter().any(|rule| !is_quorum(rule, has)) {
             let on_disk = self.servers.values().filter(has_epoch).count();
             return self.fail(|| format!("epoch {epoch} of server {id} is on {on_disk} disks only"));
         }
@@ -288,20 +366,71 @@ impl Checkers {
             return self.fail(|| format!("server {id} leads epoch {epoch} without the committed {last}"));
         }
         let tail: Vec<Zxid> = history.range(Zxid(last.0 + 1)..).copied().collect();
+        let committed = self.reconfigs.committed;
         for zxid in tail {
             self.commit(zxid, "in the history of an established leader");
         }
+        self.reconfigs.completed_later += self.reconfigs.committed - committed;
         self.server(id).leads = Some(epoch);
+        self.established = Some((id, supporters.to_vec()));
     }
 
     fn commit(&mut self, zxid: Zxid, why: &str) {
         let Some((txn, _)) = self.proposals.get(&zxid) else {
             return self.fail(|| format!("{zxid} is {why}, but nobody has logged it"));
         };
+        let txn = txn.clone();
         if let Err(broken) = self.ghost.commit(txn.clone(), self.now) {
             return self.fail(|| broken);
         }
-        self.check_on_quorum(zxid, why);
+        let mut rules = vec![self.current().clone()];
+        match reconfiguration(&txn) {
+            None => {}
+            Some(Ok(new)) if new.version == zxid.0 => {
+                rules.push(new.clone());
+                self.configurations.insert(new.version, new);
+                self.reconfigs.committed += 1;
+            }
+            Some(other) => return self.fail(|| format!("reconfiguration {zxid} says {other:?}")),
+        }
+        self.check_on_quorum(zxid, why, &rules);
+    }
+
+    /// A crash may have taken the record of a reconfiguration, and left the file of what was proposed. Then the leader of
+    /// the next epoch may decide that it holds, with quorums of both configurations.
+    fn is_completed(&mut self, id: ServerId, told: &Configuration) -> bool {
+        let Some((_, supporters)) = self.established.as_ref().filter(|(leader, _)| *leader == id) else { return false };
+        let has_quorum = |of: &Configuration| is_quorum(of, |id| supporters.contains(&id));
+        let is_newer = told.version > self.current().version;
+        if !is_newer || self.proposed.get(&told.version) != Some(told) || !has_quorum(told) {
+            return false;
+        }
+        self.configurations.insert(told.version, told.clone());
+        self.reconfigs.committed += 1;
+        self.reconfigs.completed_later += 1;
+        true
+    }
+
+    /// What a server takes for committed is so, and newer than what it took for it before.
+    fn check_activated(&mut self, id: ServerId, told: Configuration) {
+        self.reconfigs.activated += 1;
+        let version = Zxid(told.version);
+        let right = match self.configurations.get(&told.version) {
+            Some(known) => told == *known,
+            // A leader has given the first list a version.
+            None => {
+                let before = self.configurations.values().rev().find(|known| known.version <= told.version);
+                let is_numbered = version.counter() == 0 && before.is_some_and(|known| told.is_same_as(known));
+                is_numbered || self.is_completed(id, &told)
+            }
+        };
+        if !right {
+            return self.fail(|| format!("server {id} goes by {told}, which is not committed"));
+        }
+        let before = std::mem::replace(&mut self.server(id).configuration, told.version);
+        if told.version <= before {
+            self.fail(|| format!("server {id} goes by configuration {:#x} after {before:#x}", told.version));
+        }
     }
 
     /// After `op` has been performed on the server's database.
@@ -353,14 +482,39 @@ impl Checkers {
     }
 }
 
+/// Which reconfigurations a run has met.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reconfigs {
+    pub committed: u64,
+    /// Of them, those that a leader has left behind and another has completed.
+    pub completed_later: u64,
+    pub activated: u64,
+}
+
+/// The configuration that a transaction makes, if it makes one.
+fn reconfiguration(txn: &Txn) -> Option<Result<Configuration, String>> {
+    let TxnBody::Reconfig(body) = &txn.body else { return None };
+    let text = String::from_utf8_lossy(body.data.as_deref().unwrap_or_default());
+    Some(Configuration::parse(&text).map_err(|error| error.to_string()))
+}
+
+/// Who is in it, in a few words.
+fn members(of: &Configuration) -> String {
+    let (voters, observers) = (of.voters(), of.observers());
+    format!("{voters:?} and {observers:?}, groups {:?}, weights {:?}", of.groups, of.weights)
+}
+
 impl Watched {
-    fn new(durable: Durable) -> Watched {
+    fn new(durable: Durable, logs: bool) -> Watched {
         Watched {
             durable,
+            logs,
+            configuration: 0,
             history: BTreeSet::new(),
             accepted_epoch: Epoch(0),
             current_epoch: Epoch(0),
             leads: None,
+            has_left: false,
             follows: None,
             installing: None,
             serving: false,

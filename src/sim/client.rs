@@ -314,6 +314,12 @@ impl Client {
         }
     }
 
+    /// Asks for something that is not of its workload.
+    pub fn ask(&mut self, request: Request, ctx: &mut Ctx) {
+        self.make(request, ctx);
+        self.pump(ctx);
+    }
+
     fn make(&mut self, request: Request, ctx: &mut Ctx) {
         let now_ms = ctx.now() / 1_000;
         let Some(session) = self.session.as_mut() else { return };

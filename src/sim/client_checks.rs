@@ -10,7 +10,7 @@ use crate::client::CallId;
 use crate::jute::Reader;
 use crate::records::{
     ErrorCode, EventType, MultiResult, PathReply, PathType, PathWatch, ReplyHeader, Request, Response, SET_WATCHES_XID,
-    SetWatchesRequest, Stat, WatcherEvent, Zxid,
+    SetWatchesRequest, Stat, TxnBody, WatcherEvent, Zxid,
 };
 use crate::tree::ChangeKind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,6 +243,8 @@ impl Client {
         } else if pending.is_write() {
             let is_refused = header.err == ErrorCode::EphemeralOnLocalSession.code();
             ctx.counts.ephemerals_refused += u64::from(is_refused);
+            let is_reconfig = matches!(pending.request, Request::Reconfig(_));
+            ctx.counts.reconfigs_refused += u64::from(is_reconfig && header.err != 0);
             ctx.counts.writes_acknowledged += 1;
             if let Some(told) = self.told.as_mut().filter(|told| ctx.checkers.ghost.was_created(told.id)) {
                 ctx.counts.sessions_upgraded += u64::from(std::mem::take(&mut told.is_local));
@@ -318,6 +320,10 @@ impl Client {
             (Outcome::Created { path, .. }, Response::Path(told)) => told.path.as_ref() == Some(path),
             (Outcome::Created { path, stat }, Response::PathStat(told)) => (&told.path, &told.stat) == (path, stat),
             (Outcome::Set(stat), Response::Stat(told)) => told.stat == *stat,
+            // The stat of what each server keeps by itself is its own.
+            (Outcome::Set(_), Response::DataStat(told)) => {
+                matches!(&committed.txn.body, TxnBody::Reconfig(body) if body.data == told.data)
+            }
             (Outcome::Multi(outcomes), Response::Multi(told)) => {
                 outcomes.len() == told.results.len() && outcomes.iter().zip(&told.results).all(|(o, r)| same(o, r))
             }

@@ -7,8 +7,8 @@ use super::world::Ctx;
 use crate::client::CallId;
 use crate::jute::{Reader, Record};
 use crate::records::{
-    ConnectRequest, ConnectResponse, NOTIFICATION_XID, ReplyHeader, Request, RequestHeader, Response, SessionId,
-    WatcherEvent, Zxid,
+    ConnectRequest, ConnectResponse, NOTIFICATION_XID, ReplyHeader, Request, RequestHeader, Response, ServerId,
+    SessionId, WatcherEvent, Zxid,
 };
 use std::collections::VecDeque;
 
@@ -182,6 +182,8 @@ impl Client {
             }
             None => ctx.counts.sessions_created += 1,
         }
+        let is_observer = |host: usize| ctx.checkers.is_observer(ServerId(1 + host as i64));
+        ctx.counts.sessions_on_observers += u64::from(self.last_server.is_some_and(is_observer));
         ctx.counts.sessions_moved += u64::from(self.told.is_some() && self.serving != self.last_server);
         self.serving = self.last_server;
         let closing = self.told.as_ref().is_some_and(|told| told.closing);

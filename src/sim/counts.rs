@@ -1,6 +1,7 @@
 //! How often a run has met what the simulator is for. A count of zero over many seeds means that nothing was tested.
 
 use super::disk::CrashReport;
+use super::ensemble::Shape;
 use super::run::Scenario;
 use crate::peer::io::{LogPlace, Note};
 use crate::storage::Repair;
@@ -29,6 +30,31 @@ counts! {
     events,
     /// Ensembles with groups and weights.
     hierarchical_runs,
+    /// Servers that are told only what is committed; of them, those without a log.
+    observers,
+    observers_without_a_log,
+    /// Servers that are no members.
+    strangers,
+    /// Followers, observers and strangers that began to follow, and clients that these served.
+    followings,
+    observings,
+    leaders_without_clients,
+    sessions_on_observers,
+    /// Observers that connected to a follower.
+    links_to_masters,
+    /// Leaders that ended their epoch because its counter came to its end, or were asked to let another lead.
+    roll_overs,
+    hand_overs,
+    /// Changes of the ensemble: asked for, refused, committed, by whom they were proposed or by the next leader; and
+    /// servers that began to go by one.
+    reconfigs_asked,
+    reconfigs_refused,
+    reconfigs_committed,
+    reconfigs_completed_later,
+    configurations_activated,
+    /// Leaders that named another in their place, and members whose list was too old to find anybody by.
+    leaders_designated,
+    members_mended,
     simulated_ms,
     requests,
     replies,
@@ -117,11 +143,25 @@ impl Counts {
         never.map(|(name, _)| name).collect()
     }
 
+    pub fn on_shape(&mut self, shape: &Shape) {
+        self.hierarchical_runs += u64::from(shape.is_hierarchical());
+        let observers = shape.configuration.observers().len() as u64;
+        self.observers += observers;
+        self.observers_without_a_log += if shape.roles.observer_logs { 0 } else { observers };
+        self.strangers += shape.strangers.len() as u64;
+        self.leaders_without_clients += u64::from(!shape.roles.leader_serves);
+    }
+
     pub fn on_note(&mut self, note: &Note) {
         match note {
             Note::ServingReadOnly => self.read_only_servers += 1,
             Note::ElectionWon { .. } => self.elections += 1,
             Note::Leading { .. } => self.leaderships += 1,
+            Note::HandingOver { reason } if reason.contains("used up") => self.roll_overs += 1,
+            Note::HandingOver { .. } => self.hand_overs += 1,
+            Note::LeaderDesignated { .. } => self.leaders_designated += 1,
+            Note::Following { .. } => self.followings += 1,
+            Note::Observing { .. } => self.observings += 1,
             Note::SyncReceived { how: "DIFF", .. } => self.diff += 1,
             Note::SyncReceived { how: "TRUNC", .. } => self.trunc += 1,
             Note::SyncReceived { how: "SNAP", .. } => self.snap += 1,

@@ -201,6 +201,19 @@ impl SimDisk {
         state.names.iter().map(|(path, inode)| (path.clone(), bytes(inode))).collect()
     }
 
+    /// What programs read from a file, zeros at the end left out.
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.lock_state();
+        state.names.get(path).and_then(|inode| state.inodes.get(inode)).map(|inode| inode.now.bytes.clone())
+    }
+
+    /// Takes a file away, for good.
+    pub fn take_away(&self, path: &Path) {
+        let mut state = self.lock_state();
+        state.names.remove(path);
+        state.durable_names.remove(path);
+    }
+
     /// Puts a file there, durable, with its directories: to set a scene, or to let bytes rot.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
         let mut state = self.lock_state();

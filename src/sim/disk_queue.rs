@@ -3,10 +3,11 @@
 //! A piece changes the disk when its time is over (what is appended, when it begins), so that a crash in between finds
 //! it not done. The periodic snapshot is written beside, chunk by chunk, while the server goes on.
 
+use super::config_files;
 use super::disk::SimDisk;
 use super::planted::Planted;
 use super::server::{ServerEvent, ServerSetup};
-use super::world::{ConfigFiles, Ctx, Machine};
+use super::world::{Ctx, Machine};
 use crate::peer::io::{DiskOp, Generation, Input, Loaded, LogPlace};
 use crate::peer::{Database, DirectoryLoader};
 use crate::records::{Epoch, ServerId, SnapshotItem, Txn, Zxid};
@@ -14,9 +15,7 @@ use crate::storage::{LogFiles, Recovered, RecoverySink, SnapshotDigest, Snapshot
 use crate::tree::CursorId;
 use crate::zab::LogWalk;
 use bytes::Bytes;
-use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
-use std::rc::Rc;
 
 /// The disk of a running server.
 pub struct DiskQueue {
@@ -26,7 +25,6 @@ pub struct DiskQueue {
     running: Option<Running>,
     /// The periodic snapshot under way.
     snapshot: Option<Writing>,
-    files: Rc<RefCell<ConfigFiles>>,
     planted: Option<Planted>,
     sync_micros: u64,
     chunk_bytes: usize,
@@ -87,7 +85,6 @@ impl DiskQueue {
             queue: VecDeque::new(),
             running: None,
             snapshot: None,
-            files: machine.files.clone(),
             planted: setup.planted,
             sync_micros: setup.sync_micros,
             chunk_bytes: setup.chunk_bytes,
@@ -307,15 +304,20 @@ impl DiskQueue {
                 ctx.counts.on_log_searched(place);
                 inbox.push_back(Input::LogSearched { generation, link, place });
             }
-            DiskOp::SaveProposed { configuration } => self.files.borrow_mut().proposed = configuration.map(|of| *of),
+            DiskOp::SaveProposed { configuration } => {
+                self.keep(config_files::save_proposed(&self.disk, configuration.as_deref()))?;
+            }
             DiskOp::SaveConfiguration { configuration } => {
-                let mut files = self.files.borrow_mut();
-                files.proposed.take_if(|proposed| proposed.version <= configuration.version);
-                files.committed = Some(*configuration);
+                self.keep(config_files::save(&self.disk, &configuration))?;
             }
             DiskOp::Append { .. } | DiskOp::TakeSnapshot { .. } => unreachable!("these have states of their own"),
         }
         Ok(())
+    }
+
+    /// A list that cannot be written is in the log too: no reason to end.
+    fn keep(&self, written: std::io::Result<()>) -> Outcome {
+        if self.disk.power_is_cut() { written.map_err(text) } else { Ok(()) }
     }
 
     fn save_current(&mut self, epoch: Epoch) -> Outcome {

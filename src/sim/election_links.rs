@@ -3,7 +3,7 @@
 use super::network::{Delivery, Host, Port, Socket};
 use super::world::Ctx;
 use crate::jute::Reader;
-use crate::peer::io::Input;
+use crate::peer::io::{Input, Members};
 use crate::records::{Initial, InitialAddresses, Notification, ServerId};
 use std::collections::BTreeMap;
 
@@ -39,6 +39,19 @@ impl ElectionLinks {
     pub fn new(me: ServerId, servers: usize) -> ElectionLinks {
         let others = (1..=servers as i64).map(ServerId).filter(|id| *id != me);
         ElectionLinks { me, peers: others.map(|id| (id, Peer::default())).collect(), sockets: BTreeMap::new() }
+    }
+
+    /// Who left is not dialed any more; who joined is, like everybody who has connected.
+    pub fn set_members(&mut self, members: &Members) {
+        let is_member = |id: &ServerId| {
+            let proposed = members.last_seen.iter().any(|of| of.servers.contains_key(id));
+            proposed || members.committed.servers.contains_key(id)
+        };
+        for (id, peer) in &mut self.peers {
+            if !is_member(id) && peer.live.is_none() {
+                (peer.pending, peer.last_sent) = (None, None);
+            }
+        }
     }
 
     pub fn send(&mut self, host: Host, to: ServerId, notification: Notification, ctx: &mut Ctx) {

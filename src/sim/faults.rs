@@ -223,6 +223,9 @@ impl World {
             machine.paused_until = machine.paused_until.min(self.ctx.sched.now());
             self.start(host);
         }
+        if self.setup.shape.reconfigures {
+            self.mend_members();
+        }
     }
 
     fn strike(&mut self, kind: Kind) {
@@ -323,9 +326,10 @@ impl World {
         let Some(leader) = self.leader().filter(|_| self.ctx.cut_off.is_empty()) else {
             return;
         };
+        let voters = self.setup.shape.configuration.voters().len();
         let servers = self.machines.len();
         let mut minority = vec![leader];
-        while minority.len() < servers.div_ceil(2) - 1 {
+        while minority.len() < voters.div_ceil(2) - 1 {
             let other = self.faults.rng.below(servers as u64) as Host;
             if !minority.contains(&other) {
                 minority.push(other);

@@ -104,6 +104,11 @@ impl Ghost {
         self.log.get(&zxid)
     }
 
+    /// The whole history up to there.
+    pub fn zxids_up_to(&self, zxid: Zxid) -> BTreeSet<Zxid> {
+        self.log.range(..=zxid).map(|(zxid, _)| *zxid).collect()
+    }
+
     /// The first committed transaction behind `zxid`.
     pub fn first_after(&self, zxid: Zxid) -> Option<Zxid> {
         self.log.range(Zxid(zxid.0 + 1)..).next().map(|(at, _)| *at)

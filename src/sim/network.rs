@@ -17,6 +17,8 @@ pub enum Port {
     Client,
     Election,
     Quorum,
+    /// Of followers that take observers.
+    ObserverMaster,
 }
 
 /// One end of a connection.
@@ -232,6 +234,11 @@ impl Network {
             }
             self.set_gone(socket);
         }
+    }
+
+    /// No process runs on the host yet: who connects is refused.
+    pub fn not_up_yet(&mut self, host: Host) {
+        self.up[host] = false;
     }
 
     pub fn host_up(&mut self, host: Host) {

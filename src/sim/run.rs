@@ -1,19 +1,21 @@
 //! One seed from beginning to end: faults and work, then healing, then what must hold at the end.
 
-use super::checkers::Checkers;
+use super::checkers::{Checkers, Reconfigs};
 use super::client::Client;
+use super::config_files;
 use super::counts::Counts;
 use super::disk::SimDisk;
 use super::ensemble::Shape;
 use super::faults::{Faults, KillPoints, Kind};
 use super::network::{Latency, Network};
+use super::operator::Operator;
 use super::planted::Planted;
 use super::rng::Rng;
 use super::server::{Down, Process, ServerSetup};
 use super::trace::Trace;
 use super::world::{ClientEvent, Ctx, Event, Machine, World};
-use crate::peer::{CatchUpRules, PeerConfig, ReaperConfig, RoleRules, SessionRules};
-use crate::records::{Configuration, Owner, PeerType, ServerId};
+use crate::peer::{PeerConfig, ReaperConfig, SessionRules};
+use crate::records::{Owner, PeerType, ServerId};
 use crate::storage::StorageConfig;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,6 +83,9 @@ pub fn run_seed(seed: u64, options: Options) -> Report {
     counts.events = world.ctx.trace.events();
     counts.simulated_ms = world.ctx.now() / 1_000;
     counts.reaped = world.ctx.checkers.ghost.reaped;
+    let Reconfigs { committed, completed_later, activated } = world.ctx.checkers.reconfigs;
+    (counts.reconfigs_committed, counts.reconfigs_completed_later) = (committed, completed_later);
+    counts.configurations_activated = activated;
     counts.cut_with_bytes_under_way = world.ctx.net.cut_with_bytes_under_way;
     let violation = told.map(|what| (world.ctx.now(), what));
     Report { seed, servers, violation, trace_hash: world.ctx.trace.hash(), counts }
@@ -95,7 +100,7 @@ fn build(seed: u64, rng: &mut Rng, options: Options) -> World {
         Scenario::Mixed if !options.plain => Shape::draw(seed, servers, options.servers.is_some()),
         _ => Shape::plain(servers),
     };
-    let servers = shape.configuration.servers.len();
+    let servers = shape.servers();
     // Enough of them that both sides of a cut have some.
     let clients = 1 + rng.below(5) as usize + if is_cut_off { 5 } else { 0 };
     let latency = Latency {
@@ -104,17 +109,21 @@ fn build(seed: u64, rng: &mut Rng, options: Options) -> World {
         spike_one_in: *rng.pick(&[0, 0, 200, 30]),
         spike: *rng.pick(&[5_000, 100_000]),
     };
-    let net = Network::new(servers + clients, latency, *rng.pick(&[3, 20, 0]), rng.fork());
+    let mut net = Network::new(servers + clients, latency, *rng.pick(&[3, 20, 0]), rng.fork());
+    if !shape.is_plain() {
+        // Nobody would ever dial a server back that has no vote, and whose first connections went to nobody.
+        (0..servers).for_each(|host| net.not_up_yet(host));
+    }
     let ids: Vec<ServerId> = (1..=servers as i64).map(ServerId).collect();
     let disks: Vec<SimDisk> = ids.iter().map(|_| SimDisk::new()).collect();
     let on_disks = ids.iter().copied().zip(disks.iter().cloned());
-    let checkers = Checkers::new(shape.configuration.clone(), on_disks, &Path::new(DATA_DIR).join("version-2"));
+    let checkers = Checkers::new(&shape, on_disks, &Path::new(DATA_DIR).join("version-2"));
     let mut ctx = Ctx::new(net, checkers, Trace::new(options.trace_from), rng.fork());
     // A lease lasts syncLimit from the last packet, which may itself have been so long under way.
     let spikes = latency.spike + 100_000;
     ctx.kill_points = KillPoints::draw(rng);
-    ctx.counts.hierarchical_runs = u64::from(shape.is_hierarchical());
-    let mut setup = draw_setup(rng, shape.configuration, options.planted);
+    ctx.counts.on_shape(&shape);
+    let mut setup = draw_setup(rng, shape, options.planted);
     if options.scenario == Scenario::Mixed {
         // Of a generator of their own: kept seeds stay what they were, but for these.
         let mut rules = Rng::new(setup.peer.seed);
@@ -135,8 +144,15 @@ fn build(seed: u64, rng: &mut Rng, options: Options) -> World {
     }
     let sync_limit = u64::from(setup.peer.tick_ms) * u64::from(setup.peer.sync_limit) * 1_000;
     ctx.checkers.staleness_max = 2 * sync_limit + spikes;
+    if setup.shape.reconfigures {
+        for (id, disk) in ids.iter().zip(&disks) {
+            config_files::put(disk, &setup.shape.as_known_by(*id));
+        }
+    }
+    let operator = Operator::draw(setup.shape.operator(seed), setup.shape.has_operator());
     World {
         ctx,
+        operator,
         machines: ids.iter().zip(disks).map(|(id, disk)| Machine::new(*id, disk)).collect(),
         clients: (0..clients).map(|index| Client::new(index, servers, options.scenario, rng.fork())).collect(),
         faults: Faults::draw(rng.fork(), only, every),
@@ -145,15 +161,15 @@ fn build(seed: u64, rng: &mut Rng, options: Options) -> World {
     }
 }
 
-fn draw_setup(rng: &mut Rng, ensemble: Configuration, planted: Option<Planted>) -> ServerSetup {
+fn draw_setup(rng: &mut Rng, shape: Shape, planted: Option<Planted>) -> ServerSetup {
     let tick_ms = *rng.pick(&[20, 50, 100, 500]);
     let peer = PeerConfig {
         my_id: None,
-        ensemble,
+        ensemble: shape.configuration.clone(),
         last_seen: None,
-        reconfig_enabled: false,
+        reconfig_enabled: shape.reconfigures,
         peer_type: PeerType::Participant,
-        roles: RoleRules::default(),
+        roles: shape.roles,
         standalone_enabled: true,
         tick_ms,
         init_limit: 10,
@@ -164,17 +180,13 @@ fn draw_setup(rng: &mut Rng, ensemble: Configuration, planted: Option<Planted>) 
         snap_count: *rng.pick(&[10, 60, 400]),
         snap_log_bytes: 0,
         reaper: ReaperConfig { check_interval_ms: *rng.pick(&[50, 500, 5_000]), ..ReaperConfig::default() },
-        catch_up: CatchUpRules {
-            recent_max: *rng.pick(&[5, 500]),
-            log_size_factor: *rng.pick(&[None, Some(0.0), Some(5.0)]),
-            ..CatchUpRules::default()
-        },
+        catch_up: shape.catch_up,
         seed: rng.next_u64(),
     };
     let mut storage = StorageConfig::new(DATA_DIR);
     storage.pre_alloc_bytes = *rng.pick(&[0, 4_096, 65_536]);
     ServerSetup {
-        servers: peer.ensemble.servers.len(),
+        shape,
         peer,
         storage,
         planted,
@@ -197,6 +209,7 @@ impl World {
             }
         }
         self.begin_faults();
+        self.begin_operator();
         *rng.pick(&[3_000_000, 8_000_000, 20_000_000])
     }
 
@@ -226,7 +239,8 @@ fn run(world: &mut World, work: u64) {
     world.heal();
     let limit = world.ctx.now() + RECOVERY_LIMIT;
     if !world.turn_until(limit, all_serve) {
-        return world.ctx.checkers.fail(|| "healed, but not all servers serve in time".into());
+        let silent = silent(world);
+        return world.ctx.checkers.fail(|| format!("healed, but {silent:?} do not serve in time"));
     }
     // Whoever was silent too long has been told by now, and who asks a server that serves hears of it.
     world.turn_until(world.ctx.now() + SETTLED_AFTER, |_| false);
@@ -250,18 +264,34 @@ fn run(world: &mut World, work: u64) {
     check_end(world);
 }
 
-fn processes(world: &World) -> impl Iterator<Item = &Process> {
-    world.machines.iter().filter_map(|machine| machine.process.as_deref())
+/// Whether it is a leader that is set up to have no clients.
+fn only_leads(world: &World, id: ServerId) -> bool {
+    !world.setup.peer.roles.leader_serves && world.ctx.checkers.leads(id).is_some()
+}
+
+/// Those who must serve in the end: without reconfigurations all servers, else those that are members now.
+fn members(world: &World) -> impl Iterator<Item = &Machine> {
+    let current = world.ctx.checkers.current();
+    let reconfigures = world.setup.shape.reconfigures;
+    world.machines.iter().filter(move |machine| !reconfigures || current.servers.contains_key(&machine.id))
+}
+
+/// Those that do not.
+fn silent(world: &World) -> Vec<ServerId> {
+    let checkers = &world.ctx.checkers;
+    members(world).map(|machine| machine.id).filter(|id| !checkers.is_serving(*id)).collect()
 }
 
 fn all_serve(world: &World) -> bool {
-    world.machines.iter().all(|machine| world.ctx.checkers.is_serving(machine.id))
+    let serves = |machine: &Machine| world.ctx.checkers.is_serving(machine.id) || only_leads(world, machine.id);
+    members(world).all(serves)
 }
 
 /// Everybody has applied the whole history.
 fn all_equal(world: &World) -> bool {
     let last = world.ctx.checkers.ghost.last();
-    all_serve(world) && processes(world).all(|process| process.db().last_processed() >= last)
+    let mut processes = members(world).filter_map(|machine| machine.process.as_deref());
+    all_serve(world) && processes.all(|process: &Process| process.db().last_processed() >= last)
 }
 
 /// At the end, with everything healed and quiet: equal trees and sessions, and ephemerals exactly while their session.
@@ -269,7 +299,10 @@ fn check_end(world: &mut World) {
     let checkers = &mut world.ctx.checkers;
     let ghost = &checkers.ghost;
     let mut wrong = Vec::new();
-    for process in world.machines.iter().filter_map(|machine| machine.process.as_deref()) {
+    let current = checkers.current();
+    let reconfigures = world.setup.shape.reconfigures;
+    let is_member = |machine: &&Machine| !reconfigures || current.servers.contains_key(&machine.id);
+    for process in world.machines.iter().filter(is_member).filter_map(|machine| machine.process.as_deref()) {
         let (id, db) = (process.id, process.db());
         if db.tree().digest() != ghost.tree().digest() {
             wrong.push(format!("server {id} ends with another digest than the history"));

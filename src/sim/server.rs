@@ -5,9 +5,12 @@
 //! reads between two inputs.
 
 use super::checkers::Seen;
+use super::config_files;
+use super::disk::SimDisk;
 use super::disk_queue::DiskQueue;
 use super::disk_queue::Recovery;
 use super::election_links::ElectionLinks;
+use super::ensemble::Shape;
 use super::links::{Links, LogStream};
 use super::network::{Delivery, Host, Port, Socket};
 use super::planted::Planted;
@@ -15,7 +18,7 @@ use super::world::{Ctx, Event, Machine};
 use crate::jute::Reader;
 use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Note};
 use crate::peer::{Boot, ConnPhase, Database, NodeSettings, Outbox, PeerConfig, QuorumPeer, Settings};
-use crate::records::{ForwardedBody, PeerState, QuorumPacket, Request, ServerId, Zxid};
+use crate::records::{Configuration, ForwardedBody, PeerState, PeerType, QuorumPacket, Request, ServerId, Zxid};
 use crate::storage::StorageConfig;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -42,7 +45,7 @@ pub enum ServerEvent {
 /// How all servers of a run are set up.
 #[derive(Clone, Debug)]
 pub struct ServerSetup {
-    pub servers: usize,
+    pub shape: Shape,
     pub peer: PeerConfig,
     pub storage: StorageConfig,
     /// A deliberate bug of the host.
@@ -104,10 +107,12 @@ impl Process {
         let Recovery { queue: disk, mut loaded, recovered } = DiskQueue::open(machine, setup, ctx)?;
         let mut config = setup.peer.clone();
         config.my_id = Some(machine.id);
-        if let Some(committed) = &machine.files.borrow().committed {
-            config.ensemble = committed.clone();
-        }
-        config.last_seen = machine.files.borrow().proposed.clone();
+        config.ensemble = match setup.shape.reconfigures {
+            true => config_files::committed(&machine.disk).ok_or("its list is gone")?,
+            false => setup.shape.as_known_by(machine.id),
+        };
+        ctx.checkers.on_configuration(machine.id, config.ensemble.version);
+        config.peer_type = config.ensemble.servers.get(&machine.id).map_or(PeerType::Participant, |me| me.role);
         config.seed ^= (machine.id.0 as u64) << 32 | machine.incarnation;
         let boot = Boot {
             accepted_epoch: recovered.accepted_epoch,
@@ -118,7 +123,14 @@ impl Process {
         };
         let mut db = Database::new(loaded);
         let nodes = NodeSettings { extended_types: true, ..NodeSettings::default() };
-        db.set_settings(Settings { nodes, ..Settings::default() });
+        let nodes = NodeSettings { reconfig: setup.shape.reconfigures, ..nodes };
+        let mut settings = Settings { nodes, ..Settings::default() };
+        // The list may be changed by whoever asks.
+        settings.auth.acl.skip = setup.shape.reconfigures;
+        db.set_settings(settings);
+        if setup.shape.reconfigures {
+            config.last_seen = last_seen(&machine.disk, &config.ensemble, &db);
+        }
         let mut process = Process {
             id: machine.id,
             host,
@@ -127,7 +139,7 @@ impl Process {
             db,
             disk,
             links: Links::default(),
-            election: ElectionLinks::new(machine.id, setup.servers),
+            election: ElectionLinks::new(machine.id, setup.shape.servers()),
             clients: BTreeMap::new(),
             by_conn: BTreeMap::new(),
             last_conn: 0,
@@ -255,6 +267,11 @@ impl Process {
         }
     }
 
+    /// The operator wants another leader.
+    pub fn hand_over(&mut self, ctx: &mut Ctx) {
+        self.push(Input::HandOver, ctx);
+    }
+
     // ----- The core and its effects -----
 
     fn step(&mut self, input: Input, ctx: &mut Ctx) {
@@ -297,7 +314,7 @@ impl Process {
 
     /// First the database, then disk, links and election; all of it before the next input.
     fn perform(&mut self, out: Effects, ctx: &mut Ctx) {
-        let Effects { db, disk, links, election, notes, end, members: _ } = out;
+        let Effects { db, disk, links, election, notes, end, members } = out;
         notes.iter().for_each(|note| self.on_note(note, ctx));
         let (mut dirty, mut said) = (Vec::new(), Vec::new());
         for op in db {
@@ -318,6 +335,9 @@ impl Process {
             }
         }
         self.run_disk(ctx);
+        if let Some(members) = members {
+            self.election.set_members(&members);
+        }
         for op in links {
             self.perform_link(op, ctx);
         }
@@ -364,8 +384,11 @@ impl Process {
                 let socket = ctx.connect(self.host, to, Port::Quorum);
                 self.links.dialed(socket, leader);
             }
-            // No server of these runs takes observers.
-            LinkOp::ConnectMaster { server } => self.inbox.push_back(Input::LeaderLinkFailed { leader: server }),
+            LinkOp::ConnectMaster { server } => {
+                let to = (server.0 - 1) as Host;
+                let socket = ctx.connect(self.host, to, Port::ObserverMaster);
+                self.links.dialed(socket, server);
+            }
             LinkOp::Send { link, packet } => {
                 if is_of_synchronisation(&packet)
                     && let Some(socket) = self.links.socket(link)
@@ -400,6 +423,11 @@ impl Process {
             Delivery::Accepted { port: Port::Quorum, .. } => {
                 let link = self.links.accepted(socket);
                 self.push(Input::LearnerLinkUp { link }, ctx);
+            }
+            Delivery::Accepted { port: Port::ObserverMaster, .. } => {
+                let link = self.links.accepted(socket);
+                ctx.counts.links_to_masters += 1;
+                self.push(Input::ObserverLinkUp { link }, ctx);
             }
             Delivery::Accepted { port: Port::Election, .. } => self.election.accepted(socket),
             delivery if self.clients.contains_key(&socket) => self.on_client(socket, delivery, ctx),
@@ -516,6 +544,14 @@ impl Process {
             self.drop_client(socket);
         }
     }
+}
+
+/// What was proposed last and may not be committed: by the file, or by the tree, which is the log's.
+fn last_seen(disk: &SimDisk, committed: &Configuration, db: &Database) -> Option<Configuration> {
+    let node = db.tree().get("/zookeeper/config").and_then(|node| node.data().map(<[u8]>::to_vec));
+    let logged = node.and_then(|data| Configuration::parse(&String::from_utf8_lossy(&data)).ok());
+    let newest = config_files::proposed(disk).into_iter().chain(logged).max_by_key(|of| of.version)?;
+    (newest.version > committed.version && !newest.voters().is_empty()).then_some(newest)
 }
 
 /// A step of discovery or synchronisation.

@@ -70,6 +70,12 @@ pub fn with_call<R>(request: &Request, watch: Option<WatchId>, make: impl FnOnce
             let ops: Vec<WriteOp<'_>> = body.ops.iter().map(|op| write_op(op, acl)).collect();
             make(&Call::Multi { ops: &ops })
         }
+        Request::Reconfig(body) => make(&Call::Reconfig {
+            joining: body.joining.as_deref(),
+            leaving: body.leaving.as_deref(),
+            new_members: body.new_members.as_deref(),
+            current_config: body.current_config,
+        }),
         other => unreachable!("the workload has no {other:?}"),
     }
 }

@@ -2,19 +2,19 @@
 
 use super::checkers::Checkers;
 use super::client::Client;
+use super::config_files;
 use super::counts::Counts;
 use super::disk::SimDisk;
 use super::faults::{Faults, KillPoints};
 use super::network::{Delivery, Host, NetEvent, Network, Port, Socket};
+use super::operator::Operator;
 use super::rng::Rng;
 use super::scheduler::Scheduler;
 use super::server::{Down, Process, ServerEvent, ServerSetup};
 use super::trace::Trace;
 use crate::peer::SessionRules;
 use crate::peer::io::Now;
-use crate::records::{Configuration, ServerId};
-use std::cell::RefCell;
-use std::rc::Rc;
+use crate::records::ServerId;
 
 /// Something that happens at a time.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,8 @@ pub enum Event {
         incarnation: u64,
     },
     Fault(super::faults::FaultEvent),
+    /// Somebody changes the ensemble.
+    Operator,
 }
 
 impl From<NetEvent> for Event {
@@ -128,18 +130,10 @@ impl Ctx {
     }
 }
 
-/// The files with the list of servers: each is replaced as a whole, or not at all.
-#[derive(Default)]
-pub struct ConfigFiles {
-    pub committed: Option<Configuration>,
-    pub proposed: Option<Configuration>,
-}
-
 /// A server's machine: its disk, and the process if one runs.
 pub struct Machine {
     pub id: ServerId,
     pub disk: SimDisk,
-    pub files: Rc<RefCell<ConfigFiles>>,
     pub incarnation: u64,
     pub process: Option<Box<Process>>,
     /// A failure of the disk has been ordered: the server may end by itself.
@@ -152,8 +146,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(id: ServerId, disk: SimDisk) -> Machine {
-        let files = Rc::default();
-        Machine { id, disk, files, incarnation: 0, process: None, faulted: false, wall_offset_ms: 0, paused_until: 0 }
+        Machine { id, disk, incarnation: 0, process: None, faulted: false, wall_offset_ms: 0, paused_until: 0 }
     }
 }
 
@@ -163,6 +156,7 @@ pub struct World {
     pub machines: Vec<Machine>,
     pub clients: Vec<Client>,
     pub faults: Faults,
+    pub operator: Operator,
     /// Everything has been healed for a while: no session may be lost any more.
     pub calm: bool,
     pub setup: ServerSetup,
@@ -206,6 +200,7 @@ impl World {
                 }
             }
             Event::Fault(event) => self.on_fault(event),
+            Event::Operator => self.on_operator(),
         }
         true
     }
@@ -236,7 +231,7 @@ impl World {
     /// Looks at what the server's step has left behind: its disk, or its end.
     fn after_server(&mut self, host: Host) {
         let machine = &mut self.machines[host];
-        self.ctx.checkers.on_disk(machine.id);
+        self.ctx.checkers.after_step(machine.id);
         for session in std::mem::take(&mut self.ctx.checkers.expired) {
             let is_alive = |client: &&Client| client.is_alive(session, &self.ctx);
             if self.calm
@@ -257,6 +252,9 @@ impl World {
         let machine = &mut self.machines[host];
         if machine.process.is_some() {
             return;
+        }
+        if self.setup.shape.reconfigures && !config_files::has(&machine.disk, machine.id) {
+            return; // "My id not in the peer list": until it is to join again.
         }
         machine.incarnation += 1;
         machine.paused_until = 0;

@@ -1,0 +1,203 @@
+//! The operator of a run: has members come, go, and change their parts while everything else goes wrong, and leaders
+//! let others lead.
+//!
+//! Each change is a request of one of the clients. Who joins is started before, with a list that has it; who was removed
+//! and ends stays down until it is to join again, as a server does whose own list does not have it.
+
+use super::config_files;
+use super::ensemble::{address, admit};
+use super::network::Host;
+use super::rng::Rng;
+use super::server::Down;
+use super::world::{Event, World};
+use crate::records::{Configuration, PeerType, ReconfigRequest, Request, ServerId};
+use std::collections::BTreeMap;
+
+/// How often this operator changes something, and what it draws from.
+pub struct Operator {
+    rng: Rng,
+    /// Microseconds; 0: never.
+    every: u64,
+}
+
+impl Operator {
+    pub fn draw(mut rng: Rng, is_active: bool) -> Operator {
+        let every = *rng.pick(&[100_000, 400_000, 1_500_000]);
+        Operator { rng, every: if is_active { every } else { 0 } }
+    }
+}
+
+/// `server.N=` and the rest of the line.
+fn line(id: ServerId, configuration: &Configuration) -> String {
+    format!("server.{id}={}", configuration.servers[&id])
+}
+
+/// The whole list as `newMembers` has it.
+fn whole(configuration: &Configuration) -> String {
+    let text = configuration.to_string();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("version=")).collect();
+    lines.join(",")
+}
+
+/// What leads from one list to the other: members that join or change, and those that leave.
+fn difference(old: &Configuration, new: &Configuration) -> (Vec<String>, Vec<String>) {
+    let joining = new.servers.iter().filter(|(id, server)| old.servers.get(id) != Some(server));
+    let leaving = old.servers.keys().filter(|id| !new.servers.contains_key(id));
+    (joining.map(|(id, _)| line(*id, new)).collect(), leaving.map(ServerId::to_string).collect())
+}
+
+impl World {
+    pub fn begin_operator(&mut self) {
+        if self.operator.every > 0 {
+            let after = 200_000 + self.operator.rng.about(self.operator.every);
+            self.ctx.sched.after(after, Event::Operator);
+        }
+    }
+
+    pub fn on_operator(&mut self) {
+        if self.ctx.healed {
+            return;
+        }
+        let after = 1_000 + self.operator.rng.about(self.operator.every);
+        self.ctx.sched.after(after, Event::Operator);
+        self.prepare_members();
+        if !self.setup.shape.reconfigures || self.operator.rng.one_in(10) {
+            if let Some(process) = self.leader().and_then(|leader| self.machines[leader].process.as_mut()) {
+                process.hand_over(&mut self.ctx);
+            }
+            return;
+        }
+        let (old, mut new) = (self.ctx.checkers.current().clone(), self.ctx.checkers.current().clone());
+        for _ in 0..*self.operator.rng.pick(&[1, 1, 1, 2, 3]) {
+            self.draw_change(&mut new);
+        }
+        self.ask_for(&old, &new);
+    }
+
+    /// Prepares who joins, and asks for the change.
+    pub fn ask_for(&mut self, old: &Configuration, new: &Configuration) {
+        for id in new.servers.keys().filter(|id| !old.servers.contains_key(id)) {
+            self.prepare(*id);
+        }
+        let asking: Vec<usize> =
+            self.clients.iter().filter(|client| client.connected_to().is_some()).map(|client| client.index).collect();
+        if asking.is_empty() {
+            return;
+        }
+        let client = *self.operator.rng.pick(&asking);
+        // Whoever has groups is changed as a whole.
+        let by_list = !new.groups.is_empty() || !old.groups.is_empty() || self.operator.rng.one_in(4);
+        let (joining, leaving) = difference(old, new);
+        let text = |lines: Vec<String>| (!lines.is_empty()).then(|| lines.join(","));
+        let request = ReconfigRequest {
+            joining: if by_list { None } else { text(joining) },
+            leaving: if by_list { None } else { text(leaving) },
+            new_members: by_list.then(|| whole(new)),
+            current_config: if self.operator.rng.one_in(4) { old.version } else { -1 },
+        };
+        self.ctx.trace.line(|| format!("operator: {request:?}"));
+        self.ctx.counts.reconfigs_asked += 1;
+        self.clients[client].ask(Request::Reconfig(request), &mut self.ctx);
+    }
+
+    fn draw_change(&mut self, new: &mut Configuration) {
+        let machines = self.machines.len() as u64;
+        let any = ServerId(1 + self.operator.rng.below(machines) as i64);
+        let role = *self.operator.rng.pick(&[PeerType::Participant, PeerType::Participant, PeerType::Observer]);
+        match self.operator.rng.below(8) {
+            0..3 if new.servers.contains_key(&any) => remove(new, any),
+            0..3 => admit(new, any, role),
+            3 | 4 => {
+                if let Some(leader) = self.leader() {
+                    remove(new, ServerId(1 + leader as i64));
+                }
+            }
+            5 => {
+                // Found elsewhere: another leader must take over while it moves.
+                if let Some(server) = new.servers.get_mut(&any) {
+                    server.addrs[0].quorum.port += 100;
+                }
+            }
+            6 => {
+                let voters = new.voters();
+                (new.groups, new.weights) = (BTreeMap::new(), BTreeMap::new());
+                if self.operator.rng.one_in(2) {
+                    for id in voters {
+                        new.groups.entry(1 + self.operator.rng.below(3) as i64).or_default().insert(id);
+                        new.weights.insert(id, *self.operator.rng.pick(&[1, 1, 1, 2, 0]));
+                    }
+                    let heavy = new.servers.iter().find(|(_, server)| server.role == PeerType::Participant);
+                    if let Some(id) = heavy.map(|(id, _)| *id) {
+                        new.weights.insert(id, 1);
+                    }
+                    new.weights.retain(|_, weight| *weight != 1);
+                }
+            }
+            _ => {
+                let was = new.servers.get(&any).map(|server| server.role);
+                remove(new, any);
+                let other = if was == Some(PeerType::Participant) { PeerType::Observer } else { PeerType::Participant };
+                admit(new, any, other);
+            }
+        }
+    }
+
+    /// The server gets a list that has it, if its own has not, and is started.
+    pub fn prepare(&mut self, id: ServerId) {
+        let host = (id.0 - 1) as Host;
+        if self.machines[host].process.is_some() {
+            return;
+        }
+        if !config_files::has(&self.machines[host].disk, id) {
+            let mut list = self.ctx.checkers.current().clone();
+            // As if there had been none before: whatever the ensemble goes by is newer.
+            list.version = 0;
+            list.servers.entry(id).or_insert_with(|| address(id, PeerType::Observer));
+            config_files::put(&self.machines[host].disk, &list);
+        }
+        self.start(host);
+    }
+
+    /// Whoever is a member, or may become one, runs: it may have been told of a list without it, and ended.
+    fn prepare_members(&mut self) {
+        if self.setup.shape.reconfigures {
+            let checkers = &self.ctx.checkers;
+            let members = checkers.proposed().into_iter().chain([checkers.current()]);
+            let ids: Vec<ServerId> = members.flat_map(|of| of.servers.keys().copied()).collect();
+            let is_out = |id: &ServerId| !config_files::has(&self.machines[(id.0 - 1) as Host].disk, *id);
+            let out: Vec<ServerId> = ids.into_iter().filter(is_out).collect();
+            out.into_iter().for_each(|id| self.prepare(id));
+        }
+    }
+
+    /// Everything is healed: all members run, with lists that let them find the others.
+    pub fn mend_members(&mut self) {
+        self.prepare_members();
+        let current = self.ctx.checkers.current().clone();
+        for id in current.servers.keys().copied() {
+            let host = (id.0 - 1) as Host;
+            let known = config_files::committed(&self.machines[host].disk).unwrap_or_default();
+            let finds_one = known.voters().iter().any(|voter| *voter != id && current.is_voter(*voter));
+            let needs_none = current.voters().len() == 1 && current.is_voter(id);
+            if known.servers.contains_key(&id) && (finds_one || needs_none) {
+                continue;
+            }
+            self.ctx.counts.members_mended += 1;
+            self.ctx.trace.line(|| format!("server {id} gets the list as it is now"));
+            if self.machines[host].process.is_some() {
+                self.take_down(host, Down::Killed);
+            }
+            config_files::put(&self.machines[host].disk, &current);
+            self.start(host);
+        }
+    }
+}
+
+fn remove(configuration: &mut Configuration, id: ServerId) {
+    configuration.servers.remove(&id);
+    configuration.weights.remove(&id);
+    configuration.groups.values_mut().for_each(|members| {
+        members.remove(&id);
+    });
+    configuration.groups.retain(|_, members| !members.is_empty());
+}
