@@ -69,7 +69,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python bench-watches chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak hostile-soak interop interop-zab clean
+.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python bench-watches chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak hostile-soak hand-over interop interop-zab clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -152,6 +152,10 @@ hostile-soak: $(BUILT) ## 60 s of hostile clients of every kind, 10,000 connecti
 
 interop: $(BUILT) ## unmodified clients and Apache's servers (tests/interop/README.md, ../shared/tools); ARGS="--only kazoo"
 	$(PY) tests/interop/run.py $(ARGS)
+
+HAND_OVERS ?= 50
+hand-over: $(BUILT) ## Apache and zabkit take turns on a data directory, each after SIGKILL of the other; HAND_OVERS=50
+	$(PY) tests/interop/disk/run.py --rounds $(HAND_OVERS)
 
 interop-zab: $(BUILT) ## one ensemble of Apache's servers and zabkit's, the long form
 	$(PY) tests/interop/run.py --only zab
