@@ -2,7 +2,8 @@
 //! reader beside them whose latencies count.
 //!
 //! `hold` sets watches and keeps them; `fire` sets them, changes all their nodes in one transaction and counts what
-//! comes; `read` reads by a fixed schedule, so that a server that stands still is charged with every read that was due.
+//! comes; `read` reads by a fixed schedule, so that a server that stands still is charged with every read that was due;
+//! `write` (for `snapshots.py`) sets 100 bytes in the same manner, each connection those of a node of its own.
 //! The standard library alone; times are wall-clock microseconds, to compare those of two processes.
 
 use std::io::{self, Read, Write};
@@ -21,6 +22,7 @@ const OPENING: usize = 500;
 const CREATE: i32 = 1;
 const DELETE: i32 = 2;
 const GET_DATA: i32 = 4;
+const SET_DATA: i32 = 5;
 const PING: i32 = 11;
 const MULTI: i32 = 14;
 const SET_WATCHES: i32 = 101;
@@ -33,12 +35,13 @@ fn main() -> io::Result<()> {
     match words[..] {
         ["hold", server, conns, paths] => hold(server, number(conns)?, number(paths)?),
         ["fire", server, conns, paths, rounds] => fire(server, number(conns)?, number(paths)?, number(rounds)?),
-        ["read", server, conns, period] => read(server, number(conns)?, number(period)?),
+        ["read", server, conns, period] => paced(server, number(conns)?, number(period)?, false),
+        ["write", server, conns, period] => paced(server, number(conns)?, number(period)?, true),
         // `cargo test --benches` runs it without a word.
         _ => {
             println!(
                 "usage: watchers hold SERVER CONNECTIONS PATHS | fire SERVER CONNECTIONS PATHS ROUNDS | \
-                 read SERVER CONNECTIONS PERIOD_MICROS"
+                 read|write SERVER CONNECTIONS PERIOD_MICROS"
             );
             Ok(())
         }
@@ -110,11 +113,15 @@ fn fire(server: &str, conns: usize, paths: usize, rounds: usize) -> io::Result<(
     Ok(())
 }
 
-/// Each connection reads once in a period, a thread each, until standard input ends. Then everything is printed: when a
-/// read was due, and how long after that it was answered. Those that were due by then are all made.
-fn read(server: &str, conns: usize, period_micros: u64) -> io::Result<()> {
+/// Each connection reads (or writes) once in a period, a thread each, until standard input ends. Then everything is
+/// printed: when a read was due, and how long after that it was answered. Those that were due by then are all made.
+fn paced(server: &str, conns: usize, period_micros: u64, is_write: bool) -> io::Result<()> {
     let mut control = Client::open(server)?;
-    control.create("/read")?;
+    let parent = if is_write { "/write" } else { "/read" };
+    control.create(parent)?;
+    for n in 0..if is_write { conns } else { 0 } {
+        control.create(&format!("{parent}/{n}"))?;
+    }
     let begin = wall_micros() + 100_000;
     let end = std::sync::Arc::new(AtomicU64::new(u64::MAX));
     let threads: Vec<_> = (0..conns)
@@ -126,7 +133,17 @@ fn read(server: &str, conns: usize, period_micros: u64) -> io::Result<()> {
                 while due < end.load(Ordering::Relaxed) {
                     // Reads are due by the clock, however late the one before was answered.
                     std::thread::sleep(Duration::from_micros(due.saturating_sub(wall_micros())));
-                    client.send(GET_DATA, |out| (string("/read", out), out.push(0)).0, false)?;
+                    if is_write {
+                        let set = |out: &mut Vec<u8>| {
+                            string(&format!("/write/{n}"), out);
+                            int(100, out);
+                            out.extend([7; 100]);
+                            int(-1, out);
+                        };
+                        client.send(SET_DATA, set, false)?;
+                    } else {
+                        client.send(GET_DATA, |out| (string("/read", out), out.push(0)).0, false)?;
+                    }
                     client.reply()?;
                     samples.push((due, wall_micros() - due));
                     due += period_micros;

@@ -51,8 +51,9 @@ pub struct DirectoryLoader {
     recent: VecDeque<Proposal>,
     /// How many transactions are kept.
     recent_max: usize,
-    /// The snapshot may hold effects of transactions up to this one, so no earlier digest need fit.
-    exact_from: Zxid,
+    /// The snapshot may hold effects of transactions up to the one behind this, so no earlier digest need fit. `None`:
+    /// it does not say; from the first digest that fits on all must.
+    exact_behind: Option<Zxid>,
     digest_mismatches: Vec<Zxid>,
     /// The last transaction that told a digest, if it was not that of the tree.
     diverged_at: Option<Zxid>,
@@ -67,7 +68,7 @@ impl DirectoryLoader {
             sessions: BTreeMap::new(),
             recent: VecDeque::new(),
             recent_max: RECENT_COUNT,
-            exact_from: Zxid(i64::MIN),
+            exact_behind: Some(Zxid(i64::MIN)),
             digest_mismatches: Vec::new(),
             diverged_at: None,
         }
@@ -95,11 +96,12 @@ impl DirectoryLoader {
         Ok(())
     }
 
-    /// The snapshot was taken while transactions went on, up to `zxid`: from there on the tree is exact again.
+    /// The snapshot was taken while transactions went on, up to `zxid` and perhaps into the next one, which Apache
+    /// counts when its changes are made: behind `zxid` the tree is exact again. `None`: the snapshot does not say how far.
     ///
     /// ZooKeeper: `DataTree.digestFromLoadedSnapshot`.
-    pub fn exact_from(&mut self, zxid: Zxid) {
-        self.exact_from = zxid;
+    pub fn exact_behind(&mut self, zxid: Option<Zxid>) {
+        self.exact_behind = zxid;
     }
 
     /// The next transaction of the log, with its encoded bytes.
@@ -115,11 +117,16 @@ impl DirectoryLoader {
             }
             _ => {}
         }
-        let told = txn.digest.as_ref().filter(|told| told.version == DIGEST_VERSION && txn.zxid >= self.exact_from);
-        if let Some(told) = told {
-            let differs = told.digest != self.tree.digest();
-            self.diverged_at = differs.then_some(txn.zxid);
-            self.digest_mismatches.extend(self.diverged_at);
+        if let Some(told) = txn.digest.as_ref().filter(|told| told.version == DIGEST_VERSION) {
+            let fits = told.digest == self.tree.digest();
+            match self.exact_behind {
+                None if fits => self.exact_behind = Some(txn.zxid),
+                Some(exact) if txn.zxid > exact => {
+                    self.diverged_at = (!fits).then_some(txn.zxid);
+                    self.digest_mismatches.extend(self.diverged_at);
+                }
+                _ => {}
+            }
         }
         if self.recent.len() >= self.recent_max.max(1) {
             self.recent.pop_front();
@@ -164,11 +171,23 @@ mod tests {
     #[test]
     fn a_digest_must_fit_only_behind_what_the_snapshot_may_hold_already() {
         let mut loader = DirectoryLoader::new();
-        loader.exact_from(Zxid::new(Epoch(1), 3));
+        loader.exact_behind(Some(Zxid::new(Epoch(1), 2)));
         for counter in 1..=3 {
             loader.txn(txn(counter, DIGEST_VERSION), Bytes::new());
         }
         loader.txn(txn(4, 1), Bytes::new()); // Of a version that is computed otherwise.
+        assert_eq!(loader.digest_mismatches(), [Zxid::new(Epoch(1), 3)]);
+    }
+
+    #[test]
+    fn where_the_snapshot_does_not_say_digests_must_fit_from_the_first_that_does() {
+        let mut loader = DirectoryLoader::new();
+        loader.exact_behind(None);
+        loader.txn(txn(1, DIGEST_VERSION), Bytes::new());
+        let mut fits = txn(2, DIGEST_VERSION);
+        fits.digest = Some(TxnDigest { version: DIGEST_VERSION, digest: loader.tree.digest() });
+        loader.txn(fits, Bytes::new());
+        loader.txn(txn(3, DIGEST_VERSION), Bytes::new());
         assert_eq!(loader.digest_mismatches(), [Zxid::new(Epoch(1), 3)]);
     }
 }

@@ -15,13 +15,14 @@ use super::log_reading;
 use super::shared::{DatabaseChunks, Event, Shared};
 use crate::peer::io::{DiskOp, Generation, Input, LinkId, LogPlace};
 use crate::records::Zxid;
-use crate::storage::{SnapshotWriter, Storage, StorageError, Truncated};
+use crate::storage::{SnapshotDigest, SnapshotWriter, Storage, StorageError, Truncated};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Exit code of a disk error, and of everything unexpected.
 const EXIT_UNEXPECTED: i32 = 1;
@@ -29,6 +30,13 @@ const EXIT_UNEXPECTED: i32 = 1;
 const EXIT_SNAPSHOT: i32 = 10;
 /// Bytes of a snapshot made in one hold of the database's lock.
 const CHUNK_BYTES: usize = 64 << 10;
+/// A periodic snapshot is in no hurry: after each chunk its thread rests so many times as long as that took, so that
+/// processor, lock and disk are the writes' most of the time.
+const PAUSES: u32 = 2;
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// Our snapshots are exact: the first record behind one finds its digest. Apache's server, told a digest here, would
+/// wait for the record that it belongs to, which is never replayed, and compare none at all.
+const NO_DIGEST: SnapshotDigest = None;
 
 /// Work for the disk thread.
 pub enum Job {
@@ -116,6 +124,7 @@ pub fn start(
             unsynced_in: Generation(0),
             completions: Vec::new(),
             beside: Vec::new(),
+            is_ending: Arc::default(),
             files,
         };
         let end = catch_unwind(AssertUnwindSafe(|| thread.run()));
@@ -178,6 +187,8 @@ struct DiskThread<'a> {
     completions: Vec<Input>,
     /// Threads that write snapshots, or read the log.
     beside: Vec<JoinHandle<()>>,
+    /// Those threads are waited for.
+    is_ending: Arc<AtomicBool>,
     files: Option<ConfigFiles>,
 }
 
@@ -251,6 +262,7 @@ impl DiskThread<'_> {
                 }
             }
             Job::Close => {
+                self.is_ending.store(true, Ordering::Relaxed);
                 if let Some(storage) = self.storage.take() {
                     self.shared.pass_disk(|| storage.close()).transpose()?;
                 }
@@ -344,8 +356,8 @@ impl DiskThread<'_> {
         let Some(mut writer) = self.pass(|storage| storage.begin_snapshot(zxid))? else {
             return Ok(None);
         };
-        let digest = Some((zxid, chunks.digest));
-        match write_body(self.shared, &mut writer, &mut chunks)? {
+        writer.hurry();
+        match write_body(self.shared, &mut writer, &mut chunks, None)? {
             Body::Written => {}
             // The role that asked has ended, and another history is being installed.
             Body::Gone => {
@@ -355,7 +367,7 @@ impl DiskThread<'_> {
             Body::Killed => return Ok(None),
         }
         drop(chunks);
-        let installed = self.pass(|storage| storage.install_snapshot(writer, digest))?;
+        let installed = self.pass(|storage| storage.install_snapshot(writer, NO_DIGEST))?;
         self.complete(installed, Input::SnapshotSaved { generation, zxid, install: true });
         Ok(installed)
     }
@@ -412,10 +424,10 @@ impl DiskThread<'_> {
                 return Ok(Some(()));
             }
         };
-        let (shared, queue) = (self.shared.clone(), self.queue.clone());
+        let (shared, queue, is_ending) = (self.shared.clone(), self.queue.clone(), self.is_ending.clone());
         let thread = std::thread::Builder::new().name("Snapshot Thread".to_owned()).spawn(move || {
             let _entered = shared.enter();
-            let end = catch_unwind(AssertUnwindSafe(|| write_snapshot(&shared, writer, &mut chunks)));
+            let end = catch_unwind(AssertUnwindSafe(|| write_snapshot(&shared, writer, &mut chunks, &is_ending)));
             drop(chunks);
             let failure = match end {
                 Ok(Ok(true)) => return finished(&shared, &queue, generation, zxid, true),
@@ -455,11 +467,11 @@ fn write_snapshot(
     shared: &Shared,
     mut writer: SnapshotWriter<HostDisk>,
     chunks: &mut DatabaseChunks,
+    is_ending: &AtomicBool,
 ) -> Result<bool, StorageError> {
     let began = Instant::now();
     let zxid = writer.zxid();
-    let digest = Some((zxid, chunks.digest));
-    match write_body(shared, &mut writer, chunks) {
+    match write_body(shared, &mut writer, chunks, Some(is_ending)) {
         Ok(Body::Written) => {}
         Ok(Body::Killed) => return Ok(false),
         Ok(Body::Gone) => {
@@ -471,7 +483,7 @@ fn write_snapshot(
             return Err(error);
         }
     }
-    match shared.pass_disk(|| writer.finish(digest)) {
+    match shared.pass_disk(|| writer.finish(NO_DIGEST)) {
         None | Some(Err(StorageError::Superseded { .. })) => Ok(false),
         Some(Err(error)) => Err(error),
         Some(Ok(path)) => {
@@ -491,15 +503,18 @@ enum Body {
     Killed,
 }
 
-/// Writes the database's chunks, each in a short hold of its lock.
+/// Writes the database's chunks, each in a short hold of its lock. Paced unless the server `is_ending`, or a role waits
+/// for it (`None`).
 fn write_body(
     shared: &Shared,
     writer: &mut SnapshotWriter<HostDisk>,
     chunks: &mut DatabaseChunks,
+    is_ending: Option<&AtomicBool>,
 ) -> Result<Body, StorageError> {
     let mut bytes = Vec::with_capacity(CHUNK_BYTES + (CHUNK_BYTES >> 2));
     loop {
         bytes.clear();
+        let began = Instant::now();
         let chunk = chunks.next_chunk(CHUNK_BYTES, &mut bytes);
         if chunk == Chunk::Gone {
             return Ok(Body::Gone);
@@ -511,6 +526,9 @@ fn write_body(
         if chunk == Chunk::Last {
             return Ok(Body::Written);
         }
+        if is_ending.is_some_and(|is_ending| !is_ending.load(Ordering::Relaxed)) {
+            std::thread::sleep((began.elapsed() * PAUSES).min(PAUSE_MAX));
+        }
     }
 }
 
@@ -521,7 +539,6 @@ pub fn write_first_snapshot(
     zxid: Zxid,
 ) -> Result<(), StorageError> {
     let mut writer = storage.begin_snapshot(zxid)?;
-    let digest = Some((zxid, db.tree().digest()));
     let cursor = db.begin_snapshot().expect("no other snapshot is under way at the start");
     let mut bytes = Vec::new();
     loop {
@@ -536,5 +553,5 @@ pub fn write_first_snapshot(
         }
     }
     db.end_snapshot(cursor);
-    writer.finish(digest).map(|_| ())
+    writer.finish(NO_DIGEST).map(|_| ())
 }

@@ -44,9 +44,7 @@ impl RecoverySink for Loading {
     }
 
     fn snapshot_done(&mut self, _: Zxid, digest: SnapshotDigest) -> Result<(), String> {
-        if let Some((zxid, _)) = digest {
-            self.loader.exact_from(zxid);
-        }
+        self.loader.exact_behind(digest.map(|(zxid, _)| zxid));
         Ok(())
     }
 

@@ -108,10 +108,9 @@ impl Shared {
     pub fn begin_snapshot(self: &Arc<Self>) -> Option<DatabaseChunks> {
         let mut db = sync::write(&self.db);
         let cursor = db.begin_snapshot()?;
-        let digest = db.tree().digest();
         let installs = db.installs();
         drop(db);
-        Some(DatabaseChunks { shared: self.clone(), cursor, installs, digest })
+        Some(DatabaseChunks { shared: self.clone(), cursor, installs })
     }
 }
 
@@ -146,8 +145,6 @@ pub struct DatabaseChunks {
     cursor: CursorId,
     /// Which of the database's trees it belongs to: how many had been installed.
     installs: u64,
-    /// The tree's digest.
-    pub digest: i64,
 }
 
 impl ChunkSource for DatabaseChunks {

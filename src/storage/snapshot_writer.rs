@@ -23,7 +23,9 @@ use std::path::PathBuf;
 /// Bytes gathered before a write.
 const BUFFER_LEN: usize = 256 << 10;
 /// Bytes written before a sync in between, so that the last one is short and the log's syncs do not wait behind it.
-const SYNC_STEP: u64 = 16 << 20;
+const SYNC_STEP: u64 = 1 << 20;
+/// The same where nothing but this snapshot is waited for.
+const SYNC_STEP_HURRIED: u64 = 16 << 20;
 
 /// What the writers of one directory share with its storage; locked while files get or lose their names.
 pub(super) type Era = Arc<Mutex<Count>>;
@@ -54,6 +56,7 @@ pub struct SnapshotWriter<D: Disk> {
     packed: Vec<u8>,
     written: u64,
     synced: u64,
+    sync_step: u64,
     era: Era,
     begun_in: u64,
     /// A marker that has done its work when the snapshot is there.
@@ -96,10 +99,16 @@ impl<D: Disk> SnapshotWriter<D> {
             packed,
             written: 0,
             synced: 0,
+            sync_step: SYNC_STEP,
             era,
             begun_in,
             initialize,
         })
+    }
+
+    /// Somebody waits for it: fewer syncs in between.
+    pub fn hurry(&mut self) {
+        self.sync_step = SYNC_STEP_HURRIED;
     }
 
     /// The last transaction in it.
@@ -188,7 +197,7 @@ impl<D: Disk> SnapshotWriter<D> {
         self.file.write_at(self.written, &self.packed).map_err(StorageError::io("write", &self.tmp))?;
         self.written += self.packed.len() as u64;
         self.packed.clear();
-        if self.written >= self.synced + SYNC_STEP {
+        if self.written >= self.synced + self.sync_step {
             self.file.sync_data().map_err(StorageError::io("sync", &self.tmp))?;
             self.synced = self.written;
         }

@@ -225,9 +225,11 @@ class Directory:
         least = rng.randrange(50, 2500)
         deadline = time.monotonic() + 20
         wait_until(
-            lambda: sum(writer.acknowledged for writer in writers) >= least
-            or any(not writer.is_alive() for writer in writers)
-            or time.monotonic() > deadline,
+            lambda: (
+                sum(writer.acknowledged for writer in writers) >= least
+                or any(not writer.is_alive() for writer in writers)
+                or time.monotonic() > deadline
+            ),
             f"{least} writes are acknowledged",
             60,
         )
@@ -258,9 +260,10 @@ class Directory:
         self.copy.kill()
         snapshots = [name for name in files if name.startswith(("snapshot.", "zabkit.tmp."))]
         acknowledged = sum(writer.acknowledged for writer in writers)
+        unanswered = sum(writer.unanswered for writer in writers)
         line = (
-            f"hand-over {number + 1}: {self.writer} (pid {writer_pid}, {packing or 'plain'} snapshots, {self.name}) killed"
-            f" after {acknowledged} acknowledged writes with {sum(writer.unanswered for writer in writers)} under way,"
+            f"hand-over {number + 1}: {self.writer} (pid {writer_pid}, {packing or 'plain'} snapshots, {self.name})"
+            f" killed after {acknowledged} acknowledged writes with {unanswered} under way,"
             f" {len(snapshots)} snapshots; {self.opener} (pid {self.server.pid}) has"
             f" {'all of them' if not wrong else 'NOT ALL'}: {len(tree)} znodes"
         )
@@ -289,7 +292,8 @@ def run(rounds, seed=None):
     seed = random.randrange(1 << 32) if seed is None else seed
     rng = random.Random(seed)
     print(f"hand-over: seed {seed}", flush=True)
-    directories = [Directory("one directory", {}, "Apache"), Directory("logs apart", {"dataLogDir": "set below"}, "zabkit")]
+    apart = {"dataLogDir": "set below"}
+    directories = [Directory("one directory", {}, "Apache"), Directory("logs apart", apart, "zabkit")]
     passed = failed = 0
     try:
         for number in range(rounds):

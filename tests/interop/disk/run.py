@@ -1,8 +1,8 @@
 """Apache's servers and tools on zabkit's files, and the other way round.
 
-    run.py            `tests/process/test_disk_interop.py`, then 50 hand-overs of a directory (`hand_over.py`)
-    run.py --quick    6 hand-overs; `make test` runs the same tests
-    run.py --rounds N --seed N
+run.py            `tests/process/test_disk_interop.py`, then 50 hand-overs of a directory (`hand_over.py`)
+run.py --quick    6 hand-overs; `make test` runs the same tests
+run.py --rounds N --seed N
 """
 
 import argparse
