@@ -69,7 +69,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python bench-watches chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak hostile-soak hand-over interop interop-zab clean
+.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python bench-snapshots bench-watches chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak hostile-soak hand-over interop interop-zab clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -114,6 +114,9 @@ bench-before: $(BUILT) ## this build and that of the commit REV, under load in t
 
 bench-watches: $(BUILT) $(BENCH_DEPS) ## docs/performance.md: a million watches, and 100,000 that fire at once, beside Apache; QUICK=1
 	$(PY) benches/watches.py $(ARGS)
+
+bench-snapshots: $(BUILT) ## docs/performance.md: a million znodes to a new member, and to the disk, under 1,000 writes/s; QUICK=1
+	$(PY) benches/snapshots.py $(ARGS)
 
 bench-python: $(BUILT) $(BENCH_DEPS) ## docs/performance.md: the Python client beside kazoo and aiozk; QUICK=1
 	$(PY) benches/python_clients.py $(ARGS)

@@ -45,7 +45,9 @@ mod tls;
 mod words;
 
 pub use crate::records::{Configuration, HostPort, PeerType, ServerAddr};
-pub use config::{AuthConfig, Config, ConfigError, LimitsConfig, NodesConfig, SessionsConfig, TlsConfig, Whitelist};
+pub use config::{
+    AuthConfig, Config, ConfigError, FilesConfig, LimitsConfig, NodesConfig, SessionsConfig, TlsConfig, Whitelist,
+};
 pub use ensemble::{Ensemble, EnsembleConfig, EnsembleError};
 pub use journal::{LogLine, Transition};
 pub use listen::Listeners;
