@@ -678,7 +678,7 @@ fn every_layout_is_read_and_every_flipped_byte_noticed() {
         ("3.5", plain.clone(), None),
         ("3.6 with a digest of another kind", old_digest, None),
         ("3.8", with_digest(6), digest),
-        ("3.8, nothing applied yet", with_digest(0), None),
+        ("3.8, ours: the digest is of the file's own zxid", with_digest(0), Some((Zxid(5), 77))),
         ("3.8, digest older than the name", with_digest(4), None),
         ("3.9", with_zxid(with_digest(6)), digest),
         ("3.9 without digest", with_zxid(plain.clone()), None),

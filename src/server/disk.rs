@@ -15,7 +15,7 @@ use super::log_reading;
 use super::shared::{DatabaseChunks, Event, Shared};
 use crate::peer::io::{DiskOp, Generation, Input, LinkId, LogPlace};
 use crate::records::Zxid;
-use crate::storage::{SnapshotDigest, SnapshotWriter, Storage, StorageError, Truncated};
+use crate::storage::{SnapshotWriter, Storage, StorageError, Truncated};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,9 +34,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// processor, lock and disk are the writes' most of the time.
 const PAUSES: u32 = 2;
 const PAUSE_MAX: Duration = Duration::from_millis(20);
-/// Our snapshots are exact: the first record behind one finds its digest. Apache's server, told a digest here, would
-/// wait for the record that it belongs to, which is never replayed, and compare none at all.
-const NO_DIGEST: SnapshotDigest = None;
 
 /// Work for the disk thread.
 pub enum Job {
@@ -357,6 +354,7 @@ impl DiskThread<'_> {
             return Ok(None);
         };
         writer.hurry();
+        let digest = chunks.digest;
         match write_body(self.shared, &mut writer, &mut chunks, None)? {
             Body::Written => {}
             // The role that asked has ended, and another history is being installed.
@@ -367,7 +365,7 @@ impl DiskThread<'_> {
             Body::Killed => return Ok(None),
         }
         drop(chunks);
-        let installed = self.pass(|storage| storage.install_snapshot(writer, NO_DIGEST))?;
+        let installed = self.pass(|storage| storage.install_snapshot(writer, digest))?;
         self.complete(installed, Input::SnapshotSaved { generation, zxid, install: true });
         Ok(installed)
     }
@@ -483,7 +481,7 @@ fn write_snapshot(
             return Err(error);
         }
     }
-    match shared.pass_disk(|| writer.finish(NO_DIGEST)) {
+    match shared.pass_disk(|| writer.finish(chunks.digest)) {
         None | Some(Err(StorageError::Superseded { .. })) => Ok(false),
         Some(Err(error)) => Err(error),
         Some(Ok(path)) => {
@@ -539,6 +537,7 @@ pub fn write_first_snapshot(
     zxid: Zxid,
 ) -> Result<(), StorageError> {
     let mut writer = storage.begin_snapshot(zxid)?;
+    let digest = Some((Zxid::ZERO, db.tree().digest()));
     let cursor = db.begin_snapshot().expect("no other snapshot is under way at the start");
     let mut bytes = Vec::new();
     loop {
@@ -553,5 +552,5 @@ pub fn write_first_snapshot(
         }
     }
     db.end_snapshot(cursor);
-    writer.finish(NO_DIGEST).map(|_| ())
+    writer.finish(digest).map(|_| ())
 }

@@ -12,7 +12,9 @@ use super::pause::Pause;
 use super::status::{Exit, Role};
 use crate::peer::io::{Input, Now};
 use crate::peer::{Database, PeerStatus};
+use crate::records::Zxid;
 use crate::storage::LogFiles;
+use crate::storage::SnapshotDigest;
 use crate::sync::{self, RwLock};
 use crate::tree::CursorId;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -108,9 +110,12 @@ impl Shared {
     pub fn begin_snapshot(self: &Arc<Self>) -> Option<DatabaseChunks> {
         let mut db = sync::write(&self.db);
         let cursor = db.begin_snapshot()?;
+        // Apache's server, told the zxid too, would wait for the record that the digest belongs to; behind an exact
+        // snapshot that is never replayed, and it would compare none at all.
+        let digest = Some((Zxid::ZERO, db.tree().digest()));
         let installs = db.installs();
         drop(db);
-        Some(DatabaseChunks { shared: self.clone(), cursor, installs })
+        Some(DatabaseChunks { shared: self.clone(), cursor, installs, digest })
     }
 }
 
@@ -145,6 +150,8 @@ pub struct DatabaseChunks {
     cursor: CursorId,
     /// Which of the database's trees it belongs to: how many had been installed.
     installs: u64,
+    /// The tree's digest, for the snapshot file.
+    pub digest: SnapshotDigest,
 }
 
 impl ChunkSource for DatabaseChunks {

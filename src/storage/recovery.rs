@@ -220,6 +220,7 @@ impl<D: Disk> Source<'_, D> {
             }
             tried += 1;
             let read = read_snapshot(self.disk, &path, compression, self.txn_bytes_max, sink).and_then(|digest| {
+                let digest = digest.map(|(zxid, value)| (if zxid == Zxid::ZERO { file.zxid } else { zxid }, value));
                 sink.snapshot_done(file.zxid, digest).map(|()| digest).map_err(ReadFailure::Invalid)
             });
             match read {

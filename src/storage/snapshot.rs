@@ -55,7 +55,8 @@ impl From<DecodeError> for ReadFailure {
     }
 }
 
-/// The tree's digest as the snapshot tells it, and the last transaction it covers.
+/// The tree's digest as the snapshot tells it, and the last transaction it covers. With zxid 0 in a file: the
+/// transaction that the file is named by, of which the snapshot is exact.
 pub type SnapshotDigest = Option<(Zxid, i64)>;
 
 /// Whether the file may be a complete snapshot: Apache's cheap test of its first or last bytes.
@@ -150,7 +151,8 @@ impl Stream {
             let (zxid, version) = (Zxid(reader.long()?), reader.int()?);
             if version >= DIGEST_VERSION {
                 let value = reader.long()?;
-                digest = (zxid != Zxid::ZERO && version == DIGEST_VERSION).then_some((zxid, value));
+                // Apache writes zeros where it knows none; a digest without a zxid is ours: of the file's own.
+                digest = ((zxid.0, value) != (0, 0) && version == DIGEST_VERSION).then_some((zxid, value));
             } else {
                 reader.string()?;
             }
