@@ -94,7 +94,7 @@ lint: $(BUILT) ## formats, clippy with and without Python, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy $(wildcard examples/*.py)
-	$(VENV)/bin/mypy benches/side_by_side.py benches/before_and_after.py benches/python_clients.py benches/watches.py benches/clients/worker.py
+	$(VENV)/bin/mypy benches/side_by_side.py benches/before_and_after.py benches/python_clients.py benches/watches.py benches/snapshots.py benches/clients/worker.py
 	$(PY) -m mypy.stubtest zabkit._zabkit --mypy-config-file pyproject.toml
 	if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; fi
 

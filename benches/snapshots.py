@@ -216,7 +216,8 @@ class Bench:
         time.sleep(3)  # Those that are being written become known by their ends.
         spans = [span for server in cluster.ids for span in self._snapshots(server)]
         spans = [(start, end) for start, end in spans if end > samples[0][0] and start < samples[-1][0]]
-        beside, alone = [], []
+        beside: list[float] = []
+        alone: list[float] = []
         for due, latency in samples:
             (beside if any(start <= due <= end for start, end in spans) else alone).append(latency)
         took = statistics.median(end - start for start, end in spans) if spans else float("nan")

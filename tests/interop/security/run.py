@@ -23,7 +23,6 @@ sys.path.insert(0, str(ROOT / "tests" / "interop"))
 import mixed  # noqa: E402
 from harness import wire  # noqa: E402
 from harness.ensemble import Ensemble  # noqa: E402
-from harness.until import wait_until  # noqa: E402
 from pytest_part import finish  # noqa: E402
 
 STORES = ROOT / "tests" / "testdata" / "tls"
