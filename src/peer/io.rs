@@ -214,8 +214,9 @@ pub enum DiskOp {
         generation: Generation,
         epoch: Epoch,
     },
-    /// Keep this configuration as the proposed one, or forget the one that was kept. In its turn: whoever is told that
-    /// the reconfiguration is logged may rely on it. ZooKeeper: `zoo.cfg.dynamic.next`.
+    /// Keep this configuration as the proposed one, or forget the one that was kept. At once, not in turn: before
+    /// anybody is told of it. Else those who were told would look for a leader among members that a server which has
+    /// proposed them, and was stopped, knows nothing of. ZooKeeper: `zoo.cfg.dynamic.next`.
     SaveProposed {
         configuration: Option<Box<Configuration>>,
     },

@@ -233,6 +233,11 @@ impl Core {
     }
 
     fn queue_disk(&mut self, op: DiskOp) {
+        if let DiskOp::SaveProposed { configuration } = op {
+            // One small file, and only when the ensemble is to change.
+            self.shared.gate.pass_disk(|| self.shared.keep_list(|files| files.save_proposed(configuration.as_deref())));
+            return;
+        }
         if let DiskOp::Append { proposals, .. } = &op
             && self.shared.config.my_id.is_some()
             && self.peer.is_leading()

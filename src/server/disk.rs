@@ -8,7 +8,6 @@
 //! ZooKeeper: `SyncRequestProcessor`, `PurgeTxnLog`.
 
 use super::disk_faults::HostDisk;
-use super::dynamic::ConfigFiles;
 use super::links::{Chunk, ChunkSource};
 use super::loading::Loading;
 use super::log_reading;
@@ -108,7 +107,6 @@ pub fn start(
     shared: Arc<Shared>,
     queue: DiskQueue,
     storage: Storage<HostDisk>,
-    files: Option<ConfigFiles>,
 ) -> std::io::Result<JoinHandle<Option<(i32, String)>>> {
     std::thread::Builder::new().name("SyncThread".to_owned()).spawn(move || {
         let _entered = shared.enter();
@@ -122,7 +120,6 @@ pub fn start(
             completions: Vec::new(),
             beside: Vec::new(),
             is_ending: Arc::default(),
-            files,
         };
         let end = catch_unwind(AssertUnwindSafe(|| thread.run()));
         let failure = match end {
@@ -186,7 +183,6 @@ struct DiskThread<'a> {
     beside: Vec<JoinHandle<()>>,
     /// Those threads are waited for.
     is_ending: Arc<AtomicBool>,
-    files: Option<ConfigFiles>,
 }
 
 impl DiskThread<'_> {
@@ -244,10 +240,10 @@ impl DiskThread<'_> {
             Job::Op(DiskOp::SearchLog { generation, link, peer, up_to, size_factor }) => {
                 return self.search_log(generation, link, peer, up_to, size_factor);
             }
-            Job::Op(DiskOp::SaveProposed { configuration }) => {
-                self.keep(|files| files.save_proposed(configuration.as_deref()));
+            Job::Op(DiskOp::SaveProposed { .. }) => unreachable!("the core does it at once"),
+            Job::Op(DiskOp::SaveConfiguration { configuration }) => {
+                self.shared.pass_disk(|| self.shared.keep_list(|files| files.save(&configuration)));
             }
-            Job::Op(DiskOp::SaveConfiguration { configuration }) => self.keep(|files| files.save(&configuration)),
             Job::Op(DiskOp::TakeSnapshot { .. }) => unreachable!("the core makes a Job::Snapshot of it"),
             Job::Snapshot { generation, zxid, install: true, chunks } => return self.install(generation, zxid, chunks),
             Job::Snapshot { generation, zxid, install: false, chunks } => {
@@ -267,14 +263,6 @@ impl DiskThread<'_> {
             }
         }
         Ok((!self.shared.gate.is_shut()).then_some(()))
-    }
-
-    /// Writes the ensemble's list. A configuration's directory may well be read-only: the log holds it too.
-    fn keep(&self, write: impl FnOnce(&ConfigFiles) -> std::io::Result<()>) {
-        let Some(files) = &self.files else { return };
-        if let Some(Err(error)) = self.shared.pass_disk(|| write(files)) {
-            tracing::error!("the ensemble's list cannot be written to its file: {error}");
-        }
     }
 
     fn complete(&mut self, done: Option<()>, input: Input) {

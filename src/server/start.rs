@@ -114,13 +114,14 @@ pub fn start(
         is_end_written: AtomicBool::new(false),
         pause: Pause::default(),
         limits: Limits::new(&config),
+        lists: files.map(Mutex::new),
         config,
         #[cfg(test)]
         late_forward: Default::default(),
     });
     let status = Arc::new(StatusCell::new(signal));
     let disk_queue = DiskQueue::new();
-    let disk = disk::start(shared.clone(), disk_queue.clone(), storage, files).map_err(StartError::Thread)?;
+    let disk = disk::start(shared.clone(), disk_queue.clone(), storage).map_err(StartError::Thread)?;
 
     if let Some(injuries) = &shared.injuries {
         let now = shared.peer_status();

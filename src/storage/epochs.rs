@@ -43,7 +43,9 @@ pub(super) fn load<D: Disk>(disk: &D, dir: &Path, last: Zxid) -> Result<Epochs, 
         // Apache's own way out of the same crash: the new value may lie in the file that was not renamed.
         let tmp = read(disk, dir, &format!("{CURRENT_EPOCH}{TMP_SUFFIX}")).ok().flatten();
         let (source, epoch) = match tmp {
-            Some(epoch) if epoch >= of_last && epoch <= accepted => ("currentEpoch.tmp", epoch),
+            Some(epoch) if epoch == of_last && epoch <= accepted => ("currentEpoch.tmp", epoch),
+            // A later one may have been announced for a history that has not come so far. With it this server could win
+            // an election against those that have that history.
             _ if accepted >= of_last => ("the last zxid", of_last),
             _ => return Err(StorageError::EpochBehindLog { accepted, current, last }),
         };

@@ -24,6 +24,12 @@ const STRANGER_MICROS: u64 = 100_000;
 /// Of so many of them what they said is remembered; of more every word is answered.
 const STRANGERS_MAX: usize = 64;
 
+/// An election that has waited so long, in microseconds, may be stuck.
+const CHANGE_PREFERENCE_MICROS: u64 = 1_600_000;
+/// The same for a server that has no vote: nobody who votes ever turns to it by himself, so it must not lose sight of
+/// the others for long. In microseconds.
+const RESEND_MAX_ALONE_MICROS: u64 = 3_200_000;
+
 /// No ensemble gets here by elections: a round beyond it is not believed. (-1 is what ZooKeeper says after a
 /// reconfiguration.)
 const ROUND_MAX: i64 = i64::MAX / 2;
@@ -84,6 +90,8 @@ struct Looking {
     resend_interval: u64,
     /// A quorum agrees; decided unless something better comes before.
     finalize_at: Option<u64>,
+    /// Only voters of the committed configuration are voted for: see [`Election::change_preference`].
+    prefers_committed: bool,
 }
 
 /// One server's side of all its elections.
@@ -98,6 +106,8 @@ pub struct Election {
     /// ZooKeeper's logicalClock; lives in memory only.
     round: i64,
     looking: Option<Looking>,
+    /// Elections since one has led to anything.
+    failures: u32,
     settled: Option<SettledVote>,
     /// Voters whose link is known to be down.
     down: BTreeSet<ServerId>,
@@ -118,7 +128,18 @@ type Outbox = Vec<(ServerId, Notification)>;
 impl Election {
     pub fn new(my_id: ServerId, peer_type: PeerType, quorums: Quorums, config_text: String) -> Self {
         let (round, down, strangers) = Default::default();
-        Election { my_id, peer_type, quorums, config_text, round, looking: None, settled: None, down, strangers }
+        Election {
+            my_id,
+            peer_type,
+            quorums,
+            config_text,
+            round,
+            looking: None,
+            failures: 0,
+            settled: None,
+            down,
+            strangers,
+        }
     }
 
     /// The configuration has changed, or another one is proposed or given up; `config_text` is the committed one's.
@@ -142,17 +163,25 @@ impl Election {
         let first = if self.quorums.is_voter(self.my_id) { first } else { Vote::NOBODY };
         self.round += 1;
         self.settled = None;
+        // A server that has not heard of a change takes no vote for a new member, whom it does not know.
+        let prefers_committed = self.quorums.is_changing() && self.failures.is_multiple_of(2);
+        self.failures = self.failures.wrapping_add(1);
         let mine = Ballot { vote: first, round: self.round, state: PeerState::Looking, version: 2 };
         self.looking = Some(Looking {
             started: now,
             first,
-            proposal: first,
+            proposal: if prefers_committed && !self.quorums.committed().is_voter(self.my_id) {
+                Vote::NOBODY
+            } else {
+                first
+            },
             received: BTreeMap::from([(self.my_id, mine)]),
             answered: BTreeMap::new(),
             settled: BTreeMap::new(),
             resend_at: now + RESEND_MIN_MICROS,
             resend_interval: RESEND_MIN_MICROS,
             finalize_at: None,
+            prefers_committed,
         });
         self.tell_all(out);
         self.check_quorum(now)
@@ -176,6 +205,7 @@ impl Election {
 
     /// The election has ended with a role in which this vote is what others should be told.
     pub fn settle(&mut self, state: PeerState, peer_epoch: Option<i64>) {
+        self.failures = 0;
         if let Some(settled) = &mut self.settled {
             settled.state = state;
             settled.vote.peer_epoch = peer_epoch.unwrap_or(settled.vote.peer_epoch);
@@ -202,6 +232,9 @@ impl Election {
             return None;
         }
         self.down.insert(server);
+        if let Some(looking) = self.looking.as_mut().filter(|_| !self.quorums.is_voter(self.my_id)) {
+            looking.resend_at = looking.resend_at.min(now + RESEND_MIN_MICROS);
+        }
         self.check_quorum(now)
     }
 
@@ -216,9 +249,14 @@ impl Election {
             return self.decide(now);
         }
         if looking.resend_at <= now {
-            looking.resend_interval = (2 * looking.resend_interval).min(RESEND_MAX_MICROS);
+            let max = if self.quorums.is_voter(self.my_id) { RESEND_MAX_MICROS } else { RESEND_MAX_ALONE_MICROS };
+            looking.resend_interval = (2 * looking.resend_interval).min(max);
             looking.resend_at = now + looking.resend_interval;
+            if looking.resend_interval >= CHANGE_PREFERENCE_MICROS {
+                self.change_preference();
+            }
             self.tell_all(out);
+            return self.check_quorum(now);
         }
         None
     }
@@ -274,10 +312,37 @@ impl Election {
         out.push((from, answer));
     }
 
+    /// While a reconfiguration is on its way those are voted for whom also servers know that have not heard of it. If that
+    /// leads to nothing, all are, as ZooKeeper's servers do it from the beginning; and so on in turns. (They wait until
+    /// the one with the old list is told, for ever if nobody is left who could.)
+    fn change_preference(&mut self) {
+        let is_changing = self.quorums.is_changing();
+        let Some(looking) = self.looking.as_mut().filter(|_| is_changing) else { return };
+        looking.prefers_committed = !looking.prefers_committed;
+        let votes = looking.received.values().filter(|ballot| ballot.round == self.round).map(|ballot| ballot.vote);
+        let votes: Vec<Vote> = votes.chain([looking.first]).collect();
+        let best = votes.into_iter().filter(|vote| self.may_vote_for(vote.leader)).max();
+        if let (Some(best), Some(looking)) = (best, &mut self.looking) {
+            looking.proposal = best;
+            looking.finalize_at = None;
+            self.count_myself();
+        }
+    }
+
+    fn may_vote_for(&self, leader: ServerId) -> bool {
+        !self.quorums.is_weightless(leader) && self.is_preferred(leader)
+    }
+
+    fn is_preferred(&self, leader: ServerId) -> bool {
+        let by_committed = self.looking.as_ref().is_some_and(|looking| looking.prefers_committed);
+        !by_committed || self.quorums.committed().is_voter(leader)
+    }
+
     /// A vote of a server that looks as well.
     fn on_looking(&mut self, now: u64, from: ServerId, ballot: Ballot, out: &mut Outbox) -> Option<Decision> {
-        let quorums = &self.quorums;
-        let supersedes = |new: Vote, current: Vote| !quorums.is_weightless(new.leader) && new > current;
+        let is_eligible = self.may_vote_for(ballot.vote.leader);
+        let is_candidate = self.is_preferred(self.my_id);
+        let supersedes = |new: Vote, current: Vote| is_eligible && new > current;
         let looking = self.looking.as_mut()?;
         if ballot.round < self.round {
             self.answer(from, ballot, out); // It must catch up with our round.
@@ -290,7 +355,8 @@ impl Election {
         if ballot.round > self.round {
             self.round = ballot.round;
             looking.received.clear();
-            looking.proposal = if supersedes(ballot.vote, looking.first) { ballot.vote } else { looking.first };
+            let own = if is_candidate { looking.first } else { Vote::NOBODY };
+            looking.proposal = if supersedes(ballot.vote, own) { ballot.vote } else { own };
             looking.finalize_at = None;
             self.count_myself();
             self.tell_all(out);

@@ -118,9 +118,15 @@ impl Quorums {
         self.voters.contains(&server)
     }
 
-    /// Whether the server may never lead.
+    /// Whether the server may never lead: its vote weighs nothing in either configuration. ZooKeeper asks the committed
+    /// one alone; then a change that gives a server weight cannot be completed by one that has it in its log.
     pub fn is_weightless(&self, server: ServerId) -> bool {
-        self.committed.is_weightless(server)
+        self.each().all(|verifier| verifier.is_weightless(server) || !verifier.is_voter(server))
+    }
+
+    /// Whether a configuration is proposed and not committed.
+    pub fn is_changing(&self) -> bool {
+        self.proposed.is_some()
     }
 
     /// Whether these servers hold a quorum in each configuration.
