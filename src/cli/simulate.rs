@@ -1,7 +1,9 @@
 //! `zabkit simulate`: runs seeds of the simulator and says what did not hold.
 
 use crate::sim::faults::Kind;
+use crate::sim::steps::{STEPS, VICTIMS};
 use crate::sim::{Counts, Options, Planted, Report, Scenario, run_seed};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -60,12 +62,24 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
     let began = Instant::now();
     let mut counts = Counts::default();
     let mut failed = 0;
+    let mut interrupted = BTreeSet::new();
     for seed in from..from.saturating_add(count) {
         let report = run_seed(seed, options);
         counts.add(&report.counts);
+        interrupted.extend(report.interrupted.iter().copied());
         if report.violation.is_some() {
             failed += 1;
             print_violation(&report, args);
+        }
+    }
+    if args.scenario == Scenario::ReconfigSteps && !args.json {
+        for step in STEPS {
+            let hit: Vec<String> = VICTIMS
+                .iter()
+                .filter(|who| interrupted.contains(&(step, **who)))
+                .map(|who| format!("{who:?}"))
+                .collect();
+            println!("interrupted at {step:?}: {}", hit.join(", "));
         }
     }
     print_summary(count, failed, &counts, began.elapsed().as_secs_f64(), args.json);
@@ -91,8 +105,10 @@ fn print_violation(report: &Report, args: &SimulateArgs) {
     }
     println!("seed {} ({} servers) at {seconds:.6} s: {what}", report.seed, report.servers);
     let mut servers = args.servers.map(|servers| format!(" --servers {servers}")).unwrap_or_default();
-    if args.scenario == Scenario::CutOffLeader {
-        servers += " --scenario cut-off-leader";
+    match args.scenario {
+        Scenario::Mixed => {}
+        Scenario::CutOffLeader => servers += " --scenario cut-off-leader",
+        Scenario::ReconfigSteps => servers += " --scenario reconfig-steps",
     }
     if args.plain {
         servers += " --plain";

@@ -128,6 +128,12 @@ impl Checkers {
         self.servers[&server].leads
     }
 
+    /// Whether there is a leader, and a quorum of those that are members serves.
+    pub fn is_working(&self) -> bool {
+        let serves = |id| self.servers.get(&id).is_some_and(|server| server.serving || server.leads.is_some());
+        self.servers.values().any(|server| server.leads.is_some()) && is_quorum(self.current(), serves)
+    }
+
     /// A configuration that some server has kept as proposed, if it is newer.
     pub fn proposed(&self) -> Option<&Configuration> {
         self.proposed.values().next_back().filter(|proposed| proposed.version > self.current().version)
@@ -176,6 +182,11 @@ impl Checkers {
             let unknown = *unknown;
             self.fail(|| format!("server {id} has recovered {unknown}, which it has forgotten before"));
         }
+    }
+
+    /// A server has ended in the middle of a step: of the rest of it nothing comes to be.
+    pub fn on_interrupted(&mut self, id: ServerId) {
+        self.activated.retain(|(each, _)| *each != id);
     }
 
     /// A server's step is done.
@@ -345,13 +356,18 @@ impl Checkers {
         let behind = Zxid(self.ghost.last().0 + 1);
         let unknown = self.servers[&id].history.range(behind..).filter_map(|zxid| self.proposals.get(zxid));
         let proposed = unknown.filter_map(|(txn, _)| reconfiguration(txn)?.ok());
+        // Or a file, of which a crash has taken the record.
+        let kept = self.activated.iter().map(|(_, told)| told).filter(|told| told.version > self.current().version);
+        let proposed = proposed.chain(kept.cloned());
         let rules: Vec<Configuration> = proposed.chain([self.current().clone()]).collect();
         if let Some(rule) = rules.iter().find(|rule| !is_quorum(rule, |id| supporters.contains(&id))) {
             let rule = members(rule);
             return self.fail(|| format!("server {id} leads epoch {epoch} with {supporters:?} only, of {rule}"));
         }
         self.servers.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| self.on_disk(id));
-        if !rules.iter().any(|rule| rule.is_voter(id) && rule.weight(id) > 0) {
+        // It may have been elected to complete what is committed without its knowing.
+        let mut known = rules.iter().chain(self.configurations.values().rev().take(2));
+        if !known.any(|rule| rule.is_voter(id) && rule.weight(id) > 0) {
             return self.fail(|| format!("server {id} leads epoch {epoch}, but weighs nothing"));
         }
         let has_epoch = |server: &&Watched| server.current_epoch >= epoch;

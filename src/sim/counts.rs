@@ -51,6 +51,8 @@ counts! {
     reconfigs_refused,
     reconfigs_committed,
     reconfigs_completed_later,
+    /// At one of their steps, by a trap of `--scenario reconfig-steps`.
+    reconfigs_interrupted,
     configurations_activated,
     /// Leaders that named another in their place, and members whose list was too old to find anybody by.
     leaders_designated,
@@ -138,7 +140,11 @@ counts! {
 impl Counts {
     /// What has never happened, although many runs of this kind should meet it some time.
     pub fn never(&self, scenario: Scenario) -> Vec<&'static str> {
-        let is_wanted = |name: &str| scenario == Scenario::Mixed || name.ends_with("a_cut");
+        let is_wanted = |name: &str| match scenario {
+            Scenario::Mixed => name != "reconfigs_interrupted",
+            Scenario::CutOffLeader => name.ends_with("a_cut"),
+            Scenario::ReconfigSteps => name.starts_with("reconfigs_") && name != "reconfigs_refused",
+        };
         let never = self.all().into_iter().filter(|(name, count)| *count == 0 && is_wanted(name));
         never.map(|(name, _)| name).collect()
     }

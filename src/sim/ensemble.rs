@@ -94,6 +94,25 @@ impl Shape {
         shape
     }
 
+    /// Two or three voters, an observer, and two that may join; some by groups.
+    pub fn for_steps(seed: u64) -> Shape {
+        let mut rng = generator(seed, Capability::Reconfigurations);
+        let mut shape = Shape::plain(2 + rng.below(3) as usize / 2 + rng.below(2) as usize);
+        if rng.one_in(6) {
+            shape.draw_groups(&mut rng);
+        }
+        let observer = ServerId(1 + shape.servers() as i64);
+        shape.configuration.servers.insert(observer, address(observer, PeerType::Observer));
+        for _ in 0..2 {
+            shape.strangers.insert(ServerId(1 + shape.servers() as i64), PeerType::Observer);
+        }
+        for (id, server) in &mut shape.configuration.servers {
+            *server = address(*id, server.role);
+        }
+        shape.reconfigures = true;
+        shape
+    }
+
     /// All servers: they have the ids from 1 on.
     pub fn servers(&self) -> usize {
         self.configuration.servers.len() + self.strangers.len()
@@ -162,7 +181,9 @@ impl Shape {
     fn draw_strangers(&mut self, rng: &mut Rng) {
         if rng.one_in(8) {
             let id = ServerId(1 + self.servers() as i64);
-            self.strangers.insert(id, *rng.pick(&[PeerType::Participant, PeerType::Observer]));
+            let role = *rng.pick(&[PeerType::Participant, PeerType::Observer]);
+            // In a list of its own with groups it may be one without which there is no quorum.
+            self.strangers.insert(id, if self.is_hierarchical() { PeerType::Observer } else { role });
         }
     }
 

@@ -166,6 +166,11 @@ impl Faults {
         Faults { rng, mix, lasts, healed: false }
     }
 
+    /// Nothing goes wrong by chance.
+    pub fn none(rng: Rng) -> Faults {
+        Faults { rng, mix: Vec::new(), lasts: 300_000, healed: false }
+    }
+
     /// The kinds in the mix, for the trace.
     pub fn kinds(&self) -> Vec<Kind> {
         self.mix.iter().map(|(kind, _)| *kind).collect()

@@ -26,6 +26,7 @@ pub mod rng;
 mod run;
 pub mod scheduler;
 mod server;
+pub mod steps;
 pub mod trace;
 mod workload;
 mod world;

@@ -9,21 +9,31 @@ use super::ensemble::{address, admit};
 use super::network::Host;
 use super::rng::Rng;
 use super::server::Down;
+use super::steps::{STEPS, Step, Trap, VICTIMS};
 use super::world::{Event, World};
 use crate::records::{Configuration, PeerType, ReconfigRequest, Request, ServerId};
 use std::collections::BTreeMap;
+
+/// How long the ensemble may take to work again, in microseconds.
+const RECOVERY_LIMIT: u64 = 20_000_000;
 
 /// How often this operator changes something, and what it draws from.
 pub struct Operator {
     rng: Rng,
     /// Microseconds; 0: never.
     every: u64,
+    /// Changes are interrupted: by the combination of this number next.
+    combination: Option<u64>,
 }
 
 impl Operator {
-    pub fn draw(mut rng: Rng, is_active: bool) -> Operator {
+    /// `steps`: each change is interrupted, beginning somewhere in the list of combinations.
+    pub fn draw(mut rng: Rng, is_active: bool, steps: Option<u64>) -> Operator {
         let every = *rng.pick(&[100_000, 400_000, 1_500_000]);
-        Operator { rng, every: if is_active { every } else { 0 } }
+        if let Some(seed) = steps {
+            return Operator { rng, every: 50_000, combination: Some(seed.wrapping_mul(17)) };
+        }
+        Operator { rng, every: if is_active { every } else { 0 }, combination: None }
     }
 }
 
@@ -61,6 +71,9 @@ impl World {
         let after = 1_000 + self.operator.rng.about(self.operator.every);
         self.ctx.sched.after(after, Event::Operator);
         self.prepare_members();
+        if self.operator.combination.is_some() {
+            return self.interrupt_next();
+        }
         if !self.setup.shape.reconfigures || self.operator.rng.one_in(10) {
             if let Some(process) = self.leader().and_then(|leader| self.machines[leader].process.as_mut()) {
                 process.hand_over(&mut self.ctx);
@@ -71,6 +84,61 @@ impl World {
         for _ in 0..*self.operator.rng.pick(&[1, 1, 1, 2, 3]) {
             self.draw_change(&mut new);
         }
+        self.ask_for(&old, &new);
+    }
+
+    /// When all is well again: the next change, and where it is to be interrupted.
+    fn interrupt_next(&mut self) {
+        let now = self.ctx.now();
+        if let Some(trap) = &self.ctx.trap {
+            let since = trap.sprung_at.unwrap_or(trap.set_at);
+            if !self.ctx.checkers.is_working() {
+                if now > since + RECOVERY_LIMIT {
+                    let what = format!("{:?} at {:?}: neither ensemble works", trap.victims, trap.step);
+                    self.ctx.checkers.fail(|| what);
+                }
+                return;
+            }
+            if now < since + 400_000 {
+                return; // Some steps never come: nobody joins, or the change was refused.
+            }
+        }
+        self.ctx.trap = None;
+        if !self.ctx.checkers.is_working() || self.machines.iter().any(|machine| machine.paused_until > now) {
+            return;
+        }
+        let old = self.ctx.checkers.current().clone();
+        let mut new = old.clone();
+        for _ in 0..*self.operator.rng.pick(&[1, 1, 2]) {
+            self.draw_change(&mut new);
+        }
+        if new.voters().len() < 2 || new.servers == old.servers && new.groups == old.groups {
+            return;
+        }
+        let mut number = self.operator.combination.unwrap_or_default();
+        self.operator.combination = Some(number.wrapping_add(1));
+        let mut take = |of: u64| {
+            let part = number % of;
+            number /= of;
+            part as usize
+        };
+        let (step, victims) = (STEPS[take(STEPS.len() as u64)], VICTIMS[take(VICTIMS.len() as u64)]);
+        let nth = if step == Step::Made || step == Step::Committed { 0 } else { self.operator.rng.below(3) };
+        let power = self.operator.rng.one_in(2);
+        let (zxid, leader, sprung_at) = (None, None, None);
+        let trap = Trap {
+            step,
+            nth,
+            victims,
+            power,
+            old: old.clone(),
+            new: new.clone(),
+            zxid,
+            leader,
+            set_at: now,
+            sprung_at,
+        };
+        self.ctx.trap = Some(trap);
         self.ask_for(&old, &new);
     }
 

@@ -12,6 +12,7 @@ use super::operator::Operator;
 use super::planted::Planted;
 use super::rng::Rng;
 use super::server::{Down, Process, ServerSetup};
+use super::steps::{Step, Victims};
 use super::trace::Trace;
 use super::world::{ClientEvent, Ctx, Event, Machine, World};
 use crate::peer::{PeerConfig, ReaperConfig, SessionRules};
@@ -31,6 +32,9 @@ pub enum Scenario {
     /// elect another leader and write on. Everybody reads behind syncs: such a read fails, or shows whatever anybody had
     /// been told before the sync was called.
     CutOffLeader,
+    /// Reconfigurations, each interrupted at one of its steps: the leader ends, or a joiner, or the leader's heir, or a
+    /// majority, or everybody. Then the old ensemble works, or the new one.
+    ReconfigSteps,
 }
 
 /// What to run.
@@ -58,6 +62,8 @@ pub struct Report {
     /// Of all events: equal for equal seeds.
     pub trace_hash: u64,
     pub counts: Counts,
+    /// Where reconfigurations were interrupted, and whom it hit.
+    pub interrupted: BTreeSet<(Step, Victims)>,
 }
 
 /// How long everything may take to find together once it is healed, in microseconds.
@@ -88,7 +94,8 @@ pub fn run_seed(seed: u64, options: Options) -> Report {
     counts.configurations_activated = activated;
     counts.cut_with_bytes_under_way = world.ctx.net.cut_with_bytes_under_way;
     let violation = told.map(|what| (world.ctx.now(), what));
-    Report { seed, servers, violation, trace_hash: world.ctx.trace.hash(), counts }
+    let interrupted = std::mem::take(&mut world.ctx.interrupted);
+    Report { seed, servers, violation, trace_hash: world.ctx.trace.hash(), counts, interrupted }
 }
 
 /// Draws the world of a seed.
@@ -98,6 +105,7 @@ fn build(seed: u64, rng: &mut Rng, options: Options) -> World {
     let servers = options.servers.unwrap_or(drawn);
     let shape = match options.scenario {
         Scenario::Mixed if !options.plain => Shape::draw(seed, servers, options.servers.is_some()),
+        Scenario::ReconfigSteps => Shape::for_steps(seed),
         _ => Shape::plain(servers),
     };
     let servers = shape.servers();
@@ -134,6 +142,11 @@ fn build(seed: u64, rng: &mut Rng, options: Options) -> World {
     }
     ctx.sessions = setup.peer.sessions;
     let (mut only, mut every) = (options.only, None);
+    let is_steps = options.scenario == Scenario::ReconfigSteps;
+    if is_steps {
+        ctx.kill_points = KillPoints::default();
+        setup.peer.tick_ms = setup.peer.tick_ms.min(50);
+    }
     if is_cut_off {
         ctx.kill_points = KillPoints::default();
         // The others need time to elect before the old leader notices that it is alone.
@@ -149,13 +162,13 @@ fn build(seed: u64, rng: &mut Rng, options: Options) -> World {
             config_files::put(disk, &setup.shape.as_known_by(*id));
         }
     }
-    let operator = Operator::draw(setup.shape.operator(seed), setup.shape.has_operator());
+    let operator = Operator::draw(setup.shape.operator(seed), setup.shape.has_operator(), is_steps.then_some(seed));
     World {
         ctx,
         operator,
         machines: ids.iter().zip(disks).map(|(id, disk)| Machine::new(*id, disk)).collect(),
         clients: (0..clients).map(|index| Client::new(index, servers, options.scenario, rng.fork())).collect(),
-        faults: Faults::draw(rng.fork(), only, every),
+        faults: if is_steps { Faults::none(rng.fork()) } else { Faults::draw(rng.fork(), only, every) },
         calm: false,
         setup,
     }
@@ -254,6 +267,7 @@ fn run(world: &mut World, work: u64) {
     }
     check_end(world);
     // The power goes for all at once: everything that was acknowledged must be there again.
+    world.ctx.settled = false;
     for host in 0..world.machines.len() {
         world.take_down(host, Down::PowerCut);
     }

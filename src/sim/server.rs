@@ -14,6 +14,7 @@ use super::ensemble::Shape;
 use super::links::{Links, LogStream};
 use super::network::{Delivery, Host, Port, Socket};
 use super::planted::Planted;
+use super::steps::Step;
 use super::world::{Ctx, Event, Machine};
 use crate::jute::Reader;
 use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Note};
@@ -231,6 +232,9 @@ impl Process {
             Ok(Some(after)) => self.ask(after, event, ctx),
             Err(reason) => self.disk_failed(reason),
         }
+        if let Some(zxid) = self.disk.written.take() {
+            self.at_step(Step::Written, zxid, ctx);
+        }
         self.run_disk(ctx);
         self.ask_core(ctx);
     }
@@ -282,6 +286,10 @@ impl Process {
             }
             _ => input,
         };
+        self.step_of_input(&input, ctx);
+        if self.down.is_some() {
+            return;
+        }
         let mut out = Effects::default();
         self.peer.step(ctx.clock(self.wall_offset_ms), input, &self.db, &mut out);
         self.perform(out, ctx);
@@ -316,6 +324,9 @@ impl Process {
     fn perform(&mut self, out: Effects, ctx: &mut Ctx) {
         let Effects { db, disk, links, election, notes, end, members } = out;
         notes.iter().for_each(|note| self.on_note(note, ctx));
+        if self.down.is_some() {
+            return;
+        }
         let (mut dirty, mut said) = (Vec::new(), Vec::new());
         for op in db {
             let seen = Seen::from(&op);
@@ -330,16 +341,22 @@ impl Process {
             self.flush(outbox.conn(), ctx);
         }
         for op in disk {
-            if let Err(reason) = self.disk.enqueue(op, &mut self.db, &mut self.inbox, ctx) {
+            if let Err(reason) = self.disk.enqueue(self.id, op, &mut self.db, &mut self.inbox, ctx) {
                 self.disk_failed(reason);
             }
         }
         self.run_disk(ctx);
+        if self.down.is_some() {
+            return; // Nobody hears of what is not on its disk.
+        }
         if let Some(members) = members {
             self.election.set_members(&members);
         }
         for op in links {
             self.perform_link(op, ctx);
+            if self.down.is_some() {
+                return;
+            }
         }
         for (to, notification) in election {
             self.election.send(self.host, to, notification, ctx);
@@ -355,6 +372,41 @@ impl Process {
         ctx.trace.line(|| format!("server {}: * {note}", self.id));
         ctx.counts.on_note(note);
         ctx.checkers.on_note(self.id, note);
+        let leads = self.peer.is_leading();
+        match note {
+            Note::ConfigurationProposed { version } if leads => self.at_step(Step::Made, Zxid(*version), ctx),
+            Note::ConfigurationActivated { configuration } => {
+                let step = if leads { Step::Committed } else { Step::Activated };
+                self.at_step(step, Zxid(configuration.version), ctx);
+            }
+            _ => {}
+        }
+    }
+
+    /// A step of a reconfiguration: perhaps the server's last.
+    fn at_step(&mut self, step: Step, zxid: Zxid, ctx: &mut Ctx) {
+        if self.down.is_none() {
+            self.down = ctx.at_step(step, self.id, zxid);
+            if self.down.is_some() {
+                ctx.checkers.on_interrupted(self.id);
+            }
+        }
+    }
+
+    /// The input may be a step of the reconfiguration that is watched.
+    fn step_of_input(&mut self, input: &Input, ctx: &mut Ctx) {
+        let Some(zxid) = ctx.trap.as_ref().and_then(|trap| trap.zxid) else { return };
+        match input {
+            Input::Flushed { up_to, .. } if *up_to >= zxid => self.at_step(Step::Logged, zxid, ctx),
+            Input::Packets { packets, .. } => {
+                let is_ack =
+                    |packet: &QuorumPacket| matches!(packet, QuorumPacket::Ack { zxid: acked } if *acked >= zxid);
+                if packets.iter().any(is_ack) {
+                    self.at_step(Step::Acknowledged, zxid, ctx);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// The tree is about to be replaced: what walks it cannot go on.
@@ -390,6 +442,19 @@ impl Process {
                 self.links.dialed(socket, server);
             }
             LinkOp::Send { link, packet } => {
+                let step = match &packet {
+                    QuorumPacket::Proposal { zxid, .. } => Some((Step::Proposing, *zxid)),
+                    QuorumPacket::CommitAndActivate { zxid, .. } | QuorumPacket::InformAndActivate { zxid, .. } => {
+                        Some((Step::Telling, *zxid))
+                    }
+                    _ => None,
+                };
+                if let Some((step, zxid)) = step {
+                    self.at_step(step, zxid, ctx); // Before it is sent.
+                }
+                if self.down.is_some() {
+                    return;
+                }
                 if is_of_synchronisation(&packet)
                     && let Some(socket) = self.links.socket(link)
                 {

@@ -11,10 +11,12 @@ use super::operator::Operator;
 use super::rng::Rng;
 use super::scheduler::Scheduler;
 use super::server::{Down, Process, ServerEvent, ServerSetup};
+use super::steps::{Step, Trap, Victims};
 use super::trace::Trace;
 use crate::peer::SessionRules;
 use crate::peer::io::Now;
 use crate::records::ServerId;
+use std::collections::BTreeSet;
 
 /// Something that happens at a time.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +77,9 @@ pub struct Ctx {
     pub kill_points: KillPoints,
     /// The servers of a minority that has the leader and nobody else.
     pub cut_off: Vec<Host>,
+    /// The next interruption of a reconfiguration, and all that there were.
+    pub trap: Option<Trap>,
+    pub interrupted: BTreeSet<(Step, Victims)>,
     /// Which sessions servers make.
     pub sessions: SessionRules,
     /// Wall clock at the beginning, ms since 1970.
@@ -96,6 +101,8 @@ impl Ctx {
             settled: false,
             kill_points: KillPoints::default(),
             cut_off: Vec::new(),
+            trap: None,
+            interrupted: BTreeSet::new(),
             sessions: SessionRules::default(),
             wall_ms: 1_700_000_000_000,
         }
