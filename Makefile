@@ -69,7 +69,7 @@ requirements: | $(VENV)/bin/python
 
 # --- what one runs ------------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-rust loom test-python lint sim sync-sim bench bench-before bench-python bench-snapshots bench-watches chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak hostile-soak hand-over interop interop-zab clean
+.PHONY: demo test test-rust loom test-python lint sim sync-sim reconfig-sim bench bench-before bench-python bench-snapshots bench-watches chaos fuzz plugin-soak sync-soak gil-soak start-soak client-soak moves-soak hostile-soak hand-over interop interop-zab clean
 
 demo: $(BUILT) ## three servers in one Python process, the leader killed under load
 	$(PY) examples/demo.py
@@ -103,6 +103,10 @@ sim: $(CRATES) ## whole ensembles from seeds, with faults; SEEDS=500
 	$(CARGO) run $(LOCKED) --release --quiet -- simulate --seeds $(SEEDS)
 
 SYNC_SEEDS ?= 1000
+STEP_SEEDS ?= 200
+reconfig-sim: $(CRATES) ## reconfigurations interrupted at each of their steps; STEP_SEEDS=200
+	$(CARGO) run $(LOCKED) --release --quiet -- simulate --scenario reconfig-steps --seeds $(STEP_SEEDS)
+
 sync-sim: $(CRATES) ## sync then read beside the old leader, cut off with a minority; SYNC_SEEDS=1000
 	$(CARGO) run $(LOCKED) --release --quiet -- simulate --scenario cut-off-leader --seeds $(SYNC_SEEDS)
 

@@ -1,6 +1,8 @@
 //! The simulator as a test: seeds without a violation, the same run for the same seed, and planted bugs that are seen.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
+use zabkit::sim::steps::{STEPS, VICTIMS};
 use zabkit::sim::{Counts, Options, Planted, Report, Scenario, run_seed};
 
 /// Runs seeds on two threads: each run is a world of its own.
@@ -112,6 +114,21 @@ fn a_read_behind_a_sync_is_fresh_or_fails_on_a_minority_with_the_old_leader() {
     let mut counts = Counts::default();
     reports.iter().for_each(|report| counts.add(&report.counts));
     assert_eq!(counts.never(Scenario::CutOffLeader), [] as [&str; 0]);
+}
+
+#[test]
+fn a_reconfiguration_interrupted_at_any_step_leaves_the_old_ensemble_or_the_new_one() {
+    let options = Options { scenario: Scenario::ReconfigSteps, ..Options::default() };
+    let seeds: Vec<_> = (0..12).map(|seed| (seed, options)).collect();
+    let reports = run_all(&seeds);
+    assert_no_violation(&reports);
+    let mut counts = Counts::default();
+    reports.iter().for_each(|report| counts.add(&report.counts));
+    assert_eq!(counts.never(Scenario::ReconfigSteps), [] as [&str; 0]);
+    let hit: BTreeSet<_> = reports.iter().flat_map(|report| &report.interrupted).copied().collect();
+    let all = STEPS.iter().flat_map(|step| VICTIMS.iter().map(|who| (*step, *who)));
+    let missed: Vec<_> = all.filter(|each| !hit.contains(each)).collect();
+    assert!(missed.len() < 12, "never interrupted: {missed:?}");
 }
 
 #[test]
