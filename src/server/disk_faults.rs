@@ -232,6 +232,10 @@ impl DiskFile for HostFile {
     fn sync_data(&mut self) -> io::Result<()> {
         if self.disk.before_sync()? { self.file.sync_data() } else { Ok(()) }
     }
+
+    fn begin_write_back(&mut self, offset: u64, len: u64) {
+        self.file.begin_write_back(offset, len);
+    }
 }
 
 #[cfg(test)]

@@ -53,6 +53,10 @@ pub trait DiskFile: Send + 'static {
     /// Makes the file's bytes and length durable (`fdatasync`).
     fn sync_data(&mut self) -> io::Result<()>;
 
+    /// Lets the operating system begin to write these bytes to the disk, and waits for nothing. A hint: it promises nothing
+    /// either.
+    fn begin_write_back(&mut self, _offset: u64, _len: u64) {}
+
     /// Reads until `buffer` is full or the file ends; how many bytes there were.
     fn read_full_at(&self, mut offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
@@ -172,6 +176,12 @@ impl DiskFile for File {
 
     fn sync_data(&mut self) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(&*self)?)
+    }
+
+    fn begin_write_back(&mut self, offset: u64, len: u64) {
+        // Linux writes what is dirty before it would drop it. Not a sync: that would have the file system commit its
+        // journal, behind which the log's syncs wait.
+        let _ = rustix::fs::fadvise(&*self, offset, std::num::NonZeroU64::new(len), rustix::fs::Advice::DontNeed);
     }
 }
 

@@ -22,9 +22,7 @@ use std::path::PathBuf;
 
 /// Bytes gathered before a write.
 const BUFFER_LEN: usize = 256 << 10;
-/// Bytes written before a sync in between, so that the last one is short and the log's syncs do not wait behind it.
-const SYNC_STEP: u64 = 1 << 20;
-/// The same where nothing but this snapshot is waited for.
+/// Bytes written before a sync in between, where this snapshot is waited for.
 const SYNC_STEP_HURRIED: u64 = 16 << 20;
 
 /// What the writers of one directory share with its storage; locked while files get or lose their names.
@@ -56,7 +54,7 @@ pub struct SnapshotWriter<D: Disk> {
     packed: Vec<u8>,
     written: u64,
     synced: u64,
-    sync_step: u64,
+    is_hurried: bool,
     era: Era,
     begun_in: u64,
     /// A marker that has done its work when the snapshot is there.
@@ -99,16 +97,16 @@ impl<D: Disk> SnapshotWriter<D> {
             packed,
             written: 0,
             synced: 0,
-            sync_step: SYNC_STEP,
+            is_hurried: false,
             era,
             begun_in,
             initialize,
         })
     }
 
-    /// Somebody waits for it: fewer syncs in between.
+    /// Somebody waits for it, so that the log's syncs may wait for its own.
     pub fn hurry(&mut self) {
-        self.sync_step = SYNC_STEP_HURRIED;
+        self.is_hurried = true;
     }
 
     /// The last transaction in it.
@@ -195,9 +193,13 @@ impl<D: Disk> SnapshotWriter<D> {
 
     fn write_packed(&mut self) -> Result<(), StorageError> {
         self.file.write_at(self.written, &self.packed).map_err(StorageError::io("write", &self.tmp))?;
+        if !self.is_hurried {
+            // The sync at the end then finds little to do, and the log's syncs in between wait for little.
+            self.file.begin_write_back(self.written, self.packed.len() as u64);
+        }
         self.written += self.packed.len() as u64;
         self.packed.clear();
-        if self.written >= self.synced + self.sync_step {
+        if self.is_hurried && self.written >= self.synced + SYNC_STEP_HURRIED {
             self.file.sync_data().map_err(StorageError::io("sync", &self.tmp))?;
             self.synced = self.written;
         }

@@ -267,6 +267,10 @@ class Directory:
             f" {len(snapshots)} snapshots; {self.opener} (pid {self.server.pid}) has"
             f" {'all of them' if not wrong else 'NOT ALL'}: {len(tree)} znodes"
         )
+        suffix = f".{packing}" if packing else ""
+        taken = [name for name in files if re.fullmatch(rf"snapshot\.[0-9a-f]+{re.escape(suffix)}", name)]
+        if acknowledged > 1000 and not taken:
+            wrong.append(f"{self.writer} has taken no {packing or 'plain'} snapshot: {snapshots}")
         if acknowledged < 50:
             wrong.append(f"only {acknowledged} writes were acknowledged: that shows nothing")
         self.writer = self.opener
