@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -97,8 +98,9 @@ class MostMemory(threading.Thread):
         self.pid, self.most, self.stopped = pid, 0.0, threading.Event()
 
     def run(self) -> None:
-        while not self.stopped.wait(0.005):
-            self.most = max(self.most, resident_mb(self.pid))
+        with suppress(OSError):  # It has ended.
+            while not self.stopped.wait(0.005):
+                self.most = max(self.most, resident_mb(self.pid))
 
 
 def p99(latencies: list[float]) -> float:
@@ -169,7 +171,9 @@ class Bench:
                 member = MostMemory(cluster.processes[3].pid)
                 member.start()
                 while not mode_of(cluster.client_port(3)):
-                    if time.time() > began + 300:
+                    if cluster.processes[3].poll() is not None:
+                        raise RuntimeError("the new member has ended: its log is below")
+                    if time.time() > began + 120:
                         raise TimeoutError("the new member does not serve")
                     time.sleep(0.01)
                 ended = time.time()
