@@ -170,11 +170,7 @@ impl Election {
         self.looking = Some(Looking {
             started: now,
             first,
-            proposal: if prefers_committed && !self.quorums.committed().is_voter(self.my_id) {
-                Vote::NOBODY
-            } else {
-                first
-            },
+            proposal: first,
             received: BTreeMap::from([(self.my_id, mine)]),
             answered: BTreeMap::new(),
             settled: BTreeMap::new(),
@@ -183,6 +179,9 @@ impl Election {
             finalize_at: None,
             prefers_committed,
         });
+        if let (false, Some(looking)) = (self.is_preferred(self.my_id), &mut self.looking) {
+            looking.proposal = Vote::NOBODY;
+        }
         self.tell_all(out);
         self.check_quorum(now)
     }
@@ -280,7 +279,11 @@ impl Election {
             }
             return None;
         }
-        if !self.quorums.is_voter(notification.leader) || !(-1..ROUND_MAX).contains(&notification.election_epoch) {
+        // A voter of a proposed list that has not heard of it votes for nobody. Its round counts all the same: it takes no
+        // vote of an earlier one.
+        let is_nobody = notification.state == PeerState::Looking && notification.leader == Vote::NOBODY.leader;
+        let is_known = self.quorums.is_voter(notification.leader) || is_nobody;
+        if !is_known || !(-1..ROUND_MAX).contains(&notification.election_epoch) {
             return None;
         }
         let ballot = Ballot {
@@ -335,7 +338,8 @@ impl Election {
 
     fn is_preferred(&self, leader: ServerId) -> bool {
         let by_committed = self.looking.as_ref().is_some_and(|looking| looking.prefers_committed);
-        !by_committed || self.quorums.committed().is_voter(leader)
+        let committed = self.quorums.committed();
+        !by_committed || committed.is_voter(leader) && !committed.is_weightless(leader)
     }
 
     /// A vote of a server that looks as well.
@@ -440,7 +444,9 @@ impl Election {
     fn check_quorum(&mut self, now: u64) -> Option<Decision> {
         let looking = self.looking.as_mut()?;
         let agree = looking.received.iter().filter(|(_, ballot)| ballot.vote == looking.proposal);
-        if looking.proposal.zxid == Zxid::NONE || !self.quorums.is_reached(agree.map(|(server, _)| *server)) {
+        if [Zxid::NONE, Vote::NOBODY.zxid].contains(&looking.proposal.zxid)
+            || !self.quorums.is_reached(agree.map(|(server, _)| *server))
+        {
             looking.finalize_at = None;
             return None;
         }
