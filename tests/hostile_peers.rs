@@ -9,7 +9,7 @@ use std::sync::Arc;
 use vectors::{Dice, json_files, list, mutated, take_frame, unhex};
 use zabkit::jute::{Reader, Record};
 use zabkit::peer::io::*;
-use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer, RoleRules, SessionRules};
+use zabkit::peer::{Boot, Database, DirectoryLoader, Outbox, PeerConfig, QuorumPeer, RoleRules};
 use zabkit::records::*;
 
 /// One real server with a disk that answers at once; the test is everybody else.
@@ -34,24 +34,10 @@ impl Host {
         let mut ensemble = Configuration::of_voters([1, 2, 3, 4].map(ServerId));
         ensemble.servers.get_mut(&ServerId(4)).expect("it is there").role = PeerType::Observer;
         let config = PeerConfig {
-            my_id: Some(ServerId(id)),
-            peer_type: ensemble.servers[&ServerId(id)].role,
-            ensemble,
-            last_seen: None,
-            reconfig_enabled: false,
             roles: RoleRules { observer_masters: id == 1, ..RoleRules::default() },
-            standalone_enabled: true,
-            tick_ms: 100,
-            init_limit: 10,
-            sync_limit: 5,
-            min_session_timeout_ms: 200,
-            max_session_timeout_ms: 2000,
-            sessions: SessionRules::default(),
             snap_count: 8,
-            snap_log_bytes: 0,
-            reaper: zabkit::peer::ReaperConfig::default(),
-            catch_up: zabkit::peer::CatchUpRules::default(),
             seed: 7,
+            ..PeerConfig::new(Some(ServerId(id)), ensemble, 100)
         };
         let (accepted_epoch, current_epoch) = (Epoch(0), Epoch(0));
         let last_logged = Zxid::ZERO;

@@ -47,6 +47,34 @@ pub struct PeerConfig {
     pub seed: u64,
 }
 
+impl PeerConfig {
+    /// A server with Apache's defaults for everything else, in the ensemble's own role there; `None`: standalone.
+    /// `tick_ms`: what limits and sessions are measured by.
+    pub fn new(my_id: Option<ServerId>, ensemble: Configuration, tick_ms: u32) -> PeerConfig {
+        let tick = i32::try_from(tick_ms).unwrap_or(i32::MAX);
+        PeerConfig {
+            my_id,
+            peer_type: my_id.and_then(|id| ensemble.servers.get(&id)).map(|me| me.role).unwrap_or_default(),
+            ensemble,
+            last_seen: None,
+            reconfig_enabled: false,
+            roles: RoleRules::default(),
+            standalone_enabled: true,
+            tick_ms,
+            init_limit: 10,
+            sync_limit: 5,
+            min_session_timeout_ms: tick.saturating_mul(2),
+            max_session_timeout_ms: tick.saturating_mul(20),
+            sessions: SessionRules::default(),
+            snap_count: 100_000,
+            snap_log_bytes: 0,
+            reaper: ReaperConfig::default(),
+            catch_up: CatchUpRules::default(),
+            seed: 1,
+        }
+    }
+}
+
 /// Which sessions a member of an ensemble makes, and when it serves without the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionRules {
@@ -421,26 +449,8 @@ mod tests {
     }
 
     fn config() -> PeerConfig {
-        PeerConfig {
-            my_id: Some(ServerId(1)),
-            ensemble: Configuration::of_voters((1..=3).map(ServerId)),
-            last_seen: None,
-            reconfig_enabled: false,
-            peer_type: PeerType::Participant,
-            roles: RoleRules::default(),
-            standalone_enabled: true,
-            tick_ms: 100,
-            init_limit: 10,
-            sync_limit: 5,
-            min_session_timeout_ms: 200,
-            max_session_timeout_ms: 2000,
-            sessions: SessionRules::default(),
-            snap_count: 20,
-            snap_log_bytes: 0,
-            reaper: ReaperConfig::default(),
-            catch_up: CatchUpRules::default(),
-            seed: 7,
-        }
+        let ensemble = Configuration::of_voters((1..=3).map(ServerId));
+        PeerConfig { snap_count: 20, seed: 7, ..PeerConfig::new(Some(ServerId(1)), ensemble, 100) }
     }
 
     fn boot(replayed: u32) -> super::super::Boot {

@@ -12,8 +12,38 @@
 
 use super::core::{Core, Leave};
 use super::io::{DiskOp, Effects, Members, Note, Now, Proposal};
-use crate::records::{Configuration, Notification, NotificationForm, PeerType, ServerId, TxnBody};
+use crate::records::{Configuration, Notification, NotificationForm, PeerType, QuorumPacket, ServerId, TxnBody, Zxid};
 use crate::zab::QuorumVerifier;
+use bytes::Bytes;
+
+/// A commit, and who leads from then on if it is that of a reconfiguration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Commit {
+    pub zxid: Zxid,
+    pub designated: Option<ServerId>,
+}
+
+impl Commit {
+    /// What a follower is told: COMMIT or COMMITANDACTIVATE.
+    pub fn packet(self) -> QuorumPacket {
+        match self {
+            Commit { zxid, designated: None } => QuorumPacket::Commit { zxid },
+            Commit { zxid, designated: Some(designated_leader) } => {
+                QuorumPacket::CommitAndActivate { zxid, designated_leader }
+            }
+        }
+    }
+
+    /// What an observer is told: INFORM or INFORMANDACTIVATE.
+    pub fn inform(self, txn: Bytes) -> QuorumPacket {
+        match self {
+            Commit { zxid, designated: None } => QuorumPacket::Inform { zxid, txn },
+            Commit { zxid, designated: Some(designated_leader) } => {
+                QuorumPacket::InformAndActivate { zxid, designated_leader, txn }
+            }
+        }
+    }
+}
 
 /// What a new configuration means for the role of the server that activates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

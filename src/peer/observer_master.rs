@@ -11,6 +11,7 @@
 
 use super::core::Core;
 use super::io::{Effects, LinkId, LinkOp, Note, Now, Proposal};
+use super::membership::Commit;
 use crate::records::{Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, TouchedSession, Zxid};
 use crate::zab::SyncPlan;
 use std::collections::BTreeMap;
@@ -195,17 +196,10 @@ impl ObserverMaster {
         designated: Option<ServerId>,
         out: &mut Effects,
     ) {
-        let (zxid, txn) = (proposal.zxid(), &proposal.bytes);
+        let commit = Commit { zxid: proposal.zxid(), designated };
         for (link, observer) in &self.observers {
             if observer.progress >= Progress::Synchronizing {
-                let txn = txn.clone();
-                out.send(
-                    *link,
-                    match designated {
-                        None => QuorumPacket::Inform { zxid, txn },
-                        Some(designated_leader) => QuorumPacket::InformAndActivate { zxid, designated_leader, txn },
-                    },
-                );
+                out.send(*link, commit.inform(proposal.bytes.clone()));
             }
         }
         self.synchronize_waiting(core, epoch, out);
@@ -256,10 +250,10 @@ impl ObserverMaster {
 
 #[cfg(test)]
 mod tests {
-    use super::super::core::{PeerConfig, RoleRules, SessionRules};
-    use super::super::{Boot, CatchUpRules, ReaperConfig};
+    use super::super::Boot;
+    use super::super::core::{PeerConfig, RoleRules};
     use super::*;
-    use crate::records::{Configuration, ErrorTxn, PeerType, Txn, TxnBody};
+    use crate::records::{Configuration, ErrorTxn, Txn, TxnBody};
 
     const EPOCH: Epoch = Epoch(1);
     const LINK: LinkId = LinkId(9);
@@ -277,24 +271,8 @@ mod tests {
     /// A follower that has committed 1 to 5.
     fn follower() -> Core {
         let config = PeerConfig {
-            my_id: Some(ServerId(1)),
-            ensemble: Configuration::of_voters((1..=3).map(ServerId)),
-            last_seen: None,
-            reconfig_enabled: false,
-            peer_type: PeerType::Participant,
             roles: RoleRules { observer_masters: true, ..RoleRules::default() },
-            standalone_enabled: true,
-            tick_ms: 100,
-            init_limit: 10,
-            sync_limit: 5,
-            min_session_timeout_ms: 200,
-            max_session_timeout_ms: 2000,
-            sessions: SessionRules::default(),
-            snap_count: 1000,
-            snap_log_bytes: 0,
-            reaper: ReaperConfig::default(),
-            catch_up: CatchUpRules::default(),
-            seed: 7,
+            ..PeerConfig::new(Some(ServerId(1)), Configuration::of_voters((1..=3).map(ServerId)), 100)
         };
         let recent = (1..=5).map(proposal).collect();
         Core::new(

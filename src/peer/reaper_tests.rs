@@ -4,10 +4,10 @@ use super::io::{ClientRequest, ConnId, DiskOp, Effects, Input, Loaded, Note, Now
 use super::sessions::EXPIRED_PER_STEP_MAX;
 use super::settings::{NodeSettings, Settings};
 use super::test_host::{create, create_body, create_with};
-use super::{Boot, CatchUpRules, Database, PeerConfig, QuorumPeer, ReaperConfig, RoleRules, SessionRules};
+use super::{Boot, Database, PeerConfig, QuorumPeer, ReaperConfig};
 use crate::records::{
     Configuration, CreateRequest, CreateSessionRequest, CreateTtlRequest, Epoch, ForwardedBody, Id, PathVersion,
-    PeerType, Request, SessionId, SetDataRequest, Zxid,
+    Request, SessionId, SetDataRequest, Zxid,
 };
 use crate::tree::DataTree;
 use std::collections::BTreeMap;
@@ -26,24 +26,9 @@ struct Standalone {
 impl Standalone {
     fn new(reaper: ReaperConfig, nodes: NodeSettings) -> Standalone {
         let config = PeerConfig {
-            my_id: None,
-            ensemble: Configuration::default(),
-            last_seen: None,
-            reconfig_enabled: false,
-            peer_type: PeerType::Participant,
-            roles: RoleRules::default(),
-            standalone_enabled: true,
-            tick_ms: 1000,
-            init_limit: 10,
-            sync_limit: 5,
-            min_session_timeout_ms: 2000,
             max_session_timeout_ms: i32::MAX,
-            sessions: SessionRules::default(),
-            snap_count: 100_000,
-            snap_log_bytes: 0,
             reaper,
-            catch_up: CatchUpRules::default(),
-            seed: 1,
+            ..PeerConfig::new(None, Configuration::default(), 1000)
         };
         let boot = Boot {
             accepted_epoch: Epoch(0),

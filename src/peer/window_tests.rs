@@ -1,11 +1,11 @@
 //! What may come between NEWLEADER and UPTODATE, and what may not: one server against a script of packets.
 
 use super::io::{ConnId, DiskOp, Effects, Input, LinkId, LinkOp, Loaded, LogPlace, Now, Proposal};
-use super::{Boot, CatchUpRules, Database, Outbox, PeerConfig, QuorumPeer, ReaperConfig, RoleRules, SessionRules};
+use super::{Boot, Database, Outbox, PeerConfig, QuorumPeer};
 use crate::jute::Record;
 use crate::records::{
     CheckTxn, Configuration, ConnectRequest, CreateTxn, Epoch, LearnerInfo, Notification, NotificationForm,
-    PROTOCOL_VERSION, PeerState, PeerType, QuorumPacket, ServerId, SessionId, Txn, TxnBody, Zxid,
+    PROTOCOL_VERSION, PeerState, QuorumPacket, ServerId, SessionId, Txn, TxnBody, Zxid,
 };
 use crate::tree::DataTree;
 use std::collections::{BTreeMap, VecDeque};
@@ -28,26 +28,8 @@ fn zxid(counter: u32) -> Zxid {
 
 impl Member {
     fn new(id: i64) -> Member {
-        let config = PeerConfig {
-            my_id: Some(ServerId(id)),
-            ensemble: Configuration::of_voters((1..=3).map(ServerId)),
-            last_seen: None,
-            reconfig_enabled: false,
-            peer_type: PeerType::Participant,
-            roles: RoleRules::default(),
-            standalone_enabled: true,
-            tick_ms: 1000,
-            init_limit: 10,
-            sync_limit: 5,
-            min_session_timeout_ms: 2000,
-            max_session_timeout_ms: 20_000,
-            sessions: SessionRules::default(),
-            snap_count: 100_000,
-            snap_log_bytes: 0,
-            reaper: ReaperConfig::default(),
-            catch_up: CatchUpRules::default(),
-            seed: 1,
-        };
+        let ensemble = Configuration::of_voters((1..=3).map(ServerId));
+        let config = PeerConfig::new(Some(ServerId(id)), ensemble, 1000);
         let boot = Boot {
             accepted_epoch: Epoch(0),
             current_epoch: Epoch(0),

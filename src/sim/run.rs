@@ -16,7 +16,7 @@ use super::steps::{Step, Victims};
 use super::trace::Trace;
 use super::world::{ClientEvent, Ctx, Event, Machine, World};
 use crate::peer::{PeerConfig, ReaperConfig, SessionRules};
-use crate::records::{Owner, PeerType, ServerId};
+use crate::records::{Owner, ServerId};
 use crate::storage::StorageConfig;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -177,24 +177,13 @@ fn build(seed: u64, rng: &mut Rng, options: Options) -> World {
 fn draw_setup(rng: &mut Rng, shape: Shape, planted: Option<Planted>) -> ServerSetup {
     let tick_ms = *rng.pick(&[20, 50, 100, 500]);
     let peer = PeerConfig {
-        my_id: None,
-        ensemble: shape.configuration.clone(),
-        last_seen: None,
         reconfig_enabled: shape.reconfigures,
-        peer_type: PeerType::Participant,
         roles: shape.roles,
-        standalone_enabled: true,
-        tick_ms,
-        init_limit: 10,
-        sync_limit: 5,
-        min_session_timeout_ms: 2 * tick_ms as i32,
-        max_session_timeout_ms: 20 * tick_ms as i32,
-        sessions: SessionRules::default(),
         snap_count: *rng.pick(&[10, 60, 400]),
-        snap_log_bytes: 0,
         reaper: ReaperConfig { check_interval_ms: *rng.pick(&[50, 500, 5_000]), ..ReaperConfig::default() },
         catch_up: shape.catch_up,
         seed: rng.next_u64(),
+        ..PeerConfig::new(None, shape.configuration.clone(), tick_ms)
     };
     let mut storage = StorageConfig::new(DATA_DIR);
     storage.pre_alloc_bytes = *rng.pick(&[0, 4_096, 65_536]);

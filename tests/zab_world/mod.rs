@@ -245,25 +245,18 @@ impl World {
         };
         let ensemble = directory.committed.clone().unwrap_or(first);
         let peer_type = ensemble.servers.get(&id).map_or(PeerType::Participant, |me| me.role);
+        let my_id = (self.ids.len() > 1 || self.ensemble_of_one).then_some(id);
         let config = PeerConfig {
-            my_id: (self.ids.len() > 1 || self.ensemble_of_one).then_some(id),
-            ensemble,
             last_seen: directory.proposed.clone(),
             reconfig_enabled: self.reconfig,
             peer_type,
             standalone_enabled: !self.reconfig,
             roles: self.roles,
-            tick_ms: 100,
-            init_limit: 10,
-            sync_limit: 5,
-            min_session_timeout_ms: 200,
-            max_session_timeout_ms: 2000,
             sessions: self.rules,
             snap_count: 1000,
-            snap_log_bytes: 0,
-            reaper: zabkit::peer::ReaperConfig::default(),
             catch_up: self.catch_up,
             seed: id.0 as u64,
+            ..PeerConfig::new(my_id, ensemble, 100)
         };
         let mut db = Database::new(loaded);
         if self.reconfig {

@@ -23,13 +23,13 @@ use super::Database;
 use super::core::{Core, Leave};
 use super::in_flight::InFlight;
 use super::io::{DbOp, Effects, Input, LinkId, LinkOp, LogPlace, Note, Now};
+use super::membership::Commit;
 use super::sessions::SessionTracker;
 use crate::records::{Epoch, QuorumPacket, ServerId, Zxid};
 use crate::zab::Broadcast;
 use hand_over::HandOver;
 use quota_log::QuotaLog;
 use reaper::Reaper;
-use reconfig::Committed;
 use std::collections::{BTreeMap, VecDeque};
 use sync::{Arrived, Syncs};
 
@@ -108,7 +108,7 @@ struct Learner {
     /// It is sent the whole tree.
     gets_snapshot: bool,
     /// Commits kept back until UPTODATE: between NEWLEADER and UPTODATE they kill a learner of 3.8 (ZOOKEEPER-4394).
-    held: Vec<Committed>,
+    held: Vec<Commit>,
 }
 
 /// The leader role.

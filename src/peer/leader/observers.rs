@@ -8,7 +8,7 @@
 use super::super::LearnerCounts;
 use super::super::core::Core;
 use super::super::io::{Effects, LinkId, Proposal};
-use super::reconfig::Committed;
+use super::super::membership::Commit;
 use super::{Leader, Learner, Progress};
 use crate::records::ServerId;
 
@@ -46,15 +46,15 @@ impl Leader {
         out: &mut Effects,
     ) {
         let zxid = proposal.zxid();
-        let committed = Committed { zxid, designated };
+        let commit = Commit { zxid, designated };
         match learner.progress {
             // PROPOSAL and COMMIT in one: it may come at any time behind the history.
             Progress::Synchronizing | Progress::Synced | Progress::UpToDate if learner.is_observer => {
                 learner.last_sent = zxid;
-                out.send(link, committed.inform(proposal.bytes.clone()));
+                out.send(link, commit.inform(proposal.bytes.clone()));
             }
-            Progress::UpToDate => out.send(link, committed.packet()),
-            Progress::Synchronizing | Progress::Synced => learner.held.push(committed),
+            Progress::UpToDate => out.send(link, commit.packet()),
+            Progress::Synchronizing | Progress::Synced => learner.held.push(commit),
             _ => {}
         }
     }

@@ -15,38 +15,8 @@ use super::super::io::{Effects, LinkId, Note, Now, Proposal};
 use super::super::membership::{may_lead, stays_leader};
 use super::super::reconfig::{Ensemble, change};
 use super::{Leader, Progress};
-use crate::records::{Configuration, ErrorCode, ForwardedBody, QuorumPacket, Request, ServerId, Zxid};
+use crate::records::{Configuration, ErrorCode, ForwardedBody, Request, ServerId, Zxid};
 use crate::zab::QuorumVerifier;
-use bytes::Bytes;
-
-/// A commit, and who leads from then on if it is that of a reconfiguration.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Committed {
-    pub zxid: Zxid,
-    pub designated: Option<ServerId>,
-}
-
-impl Committed {
-    /// What a follower is told.
-    pub fn packet(self) -> QuorumPacket {
-        match self {
-            Committed { zxid, designated: None } => QuorumPacket::Commit { zxid },
-            Committed { zxid, designated: Some(designated_leader) } => {
-                QuorumPacket::CommitAndActivate { zxid, designated_leader }
-            }
-        }
-    }
-
-    /// What an observer is told.
-    pub fn inform(self, txn: Bytes) -> QuorumPacket {
-        match self {
-            Committed { zxid, designated: None } => QuorumPacket::Inform { zxid, txn },
-            Committed { zxid, designated: Some(designated_leader) } => {
-                QuorumPacket::InformAndActivate { zxid, designated_leader, txn }
-            }
-        }
-    }
-}
 
 impl Leader {
     /// The configuration that a reconfig makes, as the next transaction. Other requests make none.

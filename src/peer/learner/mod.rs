@@ -16,10 +16,10 @@ use super::Database;
 use super::core::{Core, Leave};
 use super::io::{DbOp, DiskOp, Effects, Input, LinkId, LinkOp, Loaded, Note, Now, Proposal};
 use super::loader::SnapshotLoader;
+use super::membership::Commit;
 use super::observer_master::ObserverMaster;
 use crate::records::{Configuration, Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, Zxid};
 use clients::{RenewalWaiter, SyncWaiter};
-use reconfig::Commit;
 use std::collections::VecDeque;
 
 /// First pause before another attempt to connect to the leader, in microseconds; it doubles up to [`RETRY_MAX_MICROS`].

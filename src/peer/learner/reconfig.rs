@@ -8,15 +8,7 @@
 use super::super::core::{Core, Leave};
 use super::super::io::{Effects, Note, Now, Proposal};
 use super::Learner;
-use crate::records::{Configuration, ServerId, Zxid};
-
-/// COMMIT or COMMITANDACTIVATE.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Commit {
-    pub zxid: Zxid,
-    /// Who leads from now on.
-    pub designated: Option<ServerId>,
-}
+use crate::records::{Configuration, ServerId};
 
 impl Learner {
     /// A proposal came: if it is a reconfiguration, it counts before it is in the log.

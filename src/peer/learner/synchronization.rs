@@ -7,7 +7,7 @@
 use super::super::Database;
 use super::super::core::{Core, Leave};
 use super::super::io::{DbOp, DiskOp, Effects, End, Loaded, Note, Now, Proposal, ServerMode, Serving};
-use super::reconfig::Commit;
+use super::super::membership::Commit;
 use super::{Learner, Phase};
 use crate::jute::Record;
 use crate::records::{Epoch, QuorumPacket, SnapshotItem, Txn, Zxid};
