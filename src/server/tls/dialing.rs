@@ -7,11 +7,12 @@
 
 use super::super::config::tls::TlsKeys;
 use super::TlsError;
-use super::certificate::{Fields, alternative_names};
+use super::certificate::alternative_names;
 use super::names::subject;
 use super::port::Keys;
 use super::protocols::{Allowed, allowed};
 use super::stores::{Store, key_store, trust_store};
+use super::verifier::check_time;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -19,7 +20,6 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What the settings and the files make.
 pub fn client_config(keys: &TlsKeys) -> Result<Arc<ClientConfig>, TlsError> {
@@ -115,15 +115,7 @@ impl ServerCertVerifier for Verifier {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
             Err(Error::InvalidCertificate(_)) if !self.has_crls && self.trusted.contains(end_entity) => {
-                let fields = Fields::of(end_entity).ok_or(CertificateError::BadEncoding)?;
-                let now = Duration::from_secs(now.as_secs());
-                if now < fields.not_before {
-                    return Err(CertificateError::NotValidYet.into());
-                }
-                if now > fields.not_after {
-                    return Err(CertificateError::Expired.into());
-                }
-                Ok(ServerCertVerified::assertion())
+                check_time(end_entity, now).map(|()| ServerCertVerified::assertion())
             }
             verdict => verdict,
         }

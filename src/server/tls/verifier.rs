@@ -14,6 +14,19 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A certificate that is in the trust store itself is good in its time.
+pub(super) fn check_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let fields = Fields::of(certificate).ok_or(CertificateError::BadEncoding)?;
+    let now = Duration::from_secs(now.as_secs());
+    if now < fields.not_before {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now > fields.not_after {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(())
+}
+
 /// Judges clients' certificates.
 #[derive(Debug)]
 pub struct Verifier {
@@ -45,15 +58,7 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, Error> {
         match self.inner.verify_client_cert(end_entity, intermediates, now) {
             Err(Error::InvalidCertificate(_)) if !self.has_crls && self.trusted.contains(end_entity) => {
-                let fields = Fields::of(end_entity).ok_or(CertificateError::BadEncoding)?;
-                let now = Duration::from_secs(now.as_secs());
-                if now < fields.not_before {
-                    return Err(CertificateError::NotValidYet.into());
-                }
-                if now > fields.not_after {
-                    return Err(CertificateError::Expired.into());
-                }
-                Ok(ClientCertVerified::assertion())
+                check_time(end_entity, now).map(|()| ClientCertVerified::assertion())
             }
             verdict => verdict,
         }
