@@ -180,3 +180,38 @@ pub fn fresh(disk: &SimDisk) -> Storage<SimDisk> {
     snapshot(&storage, Zxid::ZERO).expect("the first snapshot can be written");
     storage
 }
+
+/// A server with records 1 to 5 in `log.1`, after a clean end: the synced bound covers all of it.
+pub fn closed() -> SimDisk {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    storage.append(&txns(1..=5)).unwrap();
+    storage.close().unwrap();
+    disk
+}
+
+/// As [`closed`], as Apache would leave it: without a bound.
+pub fn foreign() -> SimDisk {
+    let disk = SimDisk::new();
+    for (path, bytes) in closed().files() {
+        if !path.ends_with("zabkit.synced") {
+            disk.put(&path, &bytes);
+        }
+    }
+    disk
+}
+
+/// A log as another server writes it.
+pub fn log_of_others(txns: &[(Zxid, bytes::Bytes)]) -> Vec<u8> {
+    let mut log = Vec::new();
+    0x5a4b_4c47_i32.write(&mut log);
+    2i32.write(&mut log);
+    0i64.write(&mut log);
+    for (_, txn) in txns {
+        i64::from(simd_adler32::adler32(&txn.as_ref())).write(&mut log);
+        (txn.len() as i32).write(&mut log);
+        log.extend_from_slice(txn);
+        log.push(b'B');
+    }
+    log
+}
