@@ -4,6 +4,8 @@
 
 #![allow(clippy::needless_update, reason = "settings and configurations grow")]
 
+#[path = "../vectors/differences.rs"]
+mod differences;
 mod host;
 mod mutated;
 mod replay;

@@ -1,8 +1,8 @@
 //! The table "Recorded answers that differ" of `docs/compatibility.md`: what of the recorded conversations is answered
 //! in another way than 3.8.0 did. A line is the only way to make a difference right.
 
+use super::differences;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 const HEADING: &str = "## Recorded answers that differ";
 
@@ -26,20 +26,13 @@ pub struct Table(BTreeMap<String, Instead>);
 
 impl Table {
     pub fn load() -> Table {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/compatibility.md");
-        Table::parse(&std::fs::read_to_string(path).expect("docs/compatibility.md is there"))
+        Table::parse(&differences::page())
     }
 
     fn parse(text: &str) -> Table {
-        let section = text.split_once(HEADING).expect("the section is there").1;
-        let section = section.split("\n## ").next().unwrap_or_default();
-        let lines = section.lines().filter(|line| line.starts_with('|')).skip(2);
         let mut table = BTreeMap::new();
-        for line in lines {
-            let columns: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-            let [step, recorded, instead, why] = columns[..] else { panic!("four columns are needed: {line}") };
-            assert!(!recorded.is_empty() && !why.is_empty(), "without a reason it is no rightful difference: {line}");
-            let former = table.insert(code(step, line).to_owned(), Instead::parse(code(instead, line)));
+        for (step, instead) in differences::lines(text, HEADING) {
+            let former = table.insert(code(step).to_owned(), Instead::parse(code(instead)));
             assert!(former.is_none(), "{step} comes twice");
         }
         Table(table)
@@ -73,8 +66,8 @@ impl Instead {
 }
 
 /// What stands between the first two backticks.
-fn code<'t>(cell: &'t str, line: &str) -> &'t str {
-    cell.split('`').nth(1).unwrap_or_else(|| panic!("a word in backticks is needed: {line}"))
+fn code(cell: &str) -> &str {
+    cell.split('`').nth(1).unwrap_or_else(|| panic!("a word in backticks is needed: {cell}"))
 }
 
 #[test]

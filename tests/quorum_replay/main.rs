@@ -1,6 +1,8 @@
 //! Replays what servers of Apache ZooKeeper 3.8.0 were recorded to say to each other, and compares every byte: a real
 //! server of ours over sockets, whose other side is scripted by the recording, as learner and as leader.
 
+#[path = "../vectors/differences.rs"]
+mod differences;
 #[path = "../vectors/mod.rs"]
 mod vectors;
 
