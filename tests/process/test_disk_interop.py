@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from harness import wire
-from harness.command import ApacheMissing, apache_command, server_command
+from harness.command import server_command
 from harness.ensemble import SUPER_AUTH
 from harness.tree import Node, assert_same_trees, read_tree_of
 from harness.until import wait_until
@@ -31,17 +31,6 @@ CONFIG = {
 LONG_SESSION_MS = 120_000
 
 BOB = (31, "digest", "bob:pM4UFDqeVOTQS2Jf9VtoXc3lwVg=")
-
-
-@pytest.fixture(scope="session")
-def apache():
-    """Template of Apache's server."""
-    if os.environ.get("ZABKIT_SKIP_APACHE") == "1":
-        pytest.skip("ZABKIT_SKIP_APACHE=1")
-    try:
-        return apache_command()
-    except ApacheMissing as reason:
-        pytest.fail(str(reason))
 
 
 def furnish(member, root, reaps):

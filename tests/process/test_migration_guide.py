@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from harness import wire
-from harness.command import ROOT, ApacheMissing, apache_class_path, zabkit_binary
+from harness.command import ROOT, zabkit_binary
 from harness.ports import PortBlock
 from harness.until import wait_until
 
@@ -176,20 +176,14 @@ class Holder(threading.Thread):
 
 
 @pytest.fixture
-def hosts():
+def hosts(apache_jars):
     """Three hosts with Apache's scripts in their PATH, an ensemble of Apache's on them."""
-    if os.environ.get("ZABKIT_SKIP_APACHE") == "1":
-        pytest.skip("ZABKIT_SKIP_APACHE=1")
-    try:
-        class_path = apache_class_path()
-    except ApacheMissing as reason:
-        pytest.fail(str(reason))
     place, ports = Path(tempfile.mkdtemp(prefix="zabkit-guide-")), PortBlock()
     tools = place / "bin"
     shutil.copytree(SCRIPTS, tools)
     # Debian's have one log directory for all servers of a machine, and a class path without what TLS and logs need.
     settings = (tools / "zkEnv.sh").read_text()
-    for name, value in {"ZOO_LOG_DIR": place / "$PPID", "CLASSPATH": class_path}.items():
+    for name, value in {"ZOO_LOG_DIR": place / "$PPID", "CLASSPATH": apache_jars}.items():
         settings, count = re.subn(rf"(?m)^{name}=.*$", f"{name}={value}", settings)
         assert count == 1, f"{SCRIPTS}/zkEnv.sh sets {name} {count} times"
     (tools / "zkEnv.sh").write_text(settings)

@@ -4,26 +4,14 @@ The ensembles have three voters and one or two observers; with `apache` the obse
 voters.
 """
 
-import os
 import time
 
 import pytest
 from harness import wire
-from harness.command import ApacheMissing, apache_command, server_command
+from harness.command import server_command
 from harness.ports import PortBlock
 from harness.tree import assert_same_trees, read_tree_of
 from harness.until import wait_until
-
-
-@pytest.fixture(scope="session")
-def apache():
-    """Template of Apache's server."""
-    if os.environ.get("ZABKIT_SKIP_APACHE") == "1":
-        pytest.skip("ZABKIT_SKIP_APACHE=1")
-    try:
-        return apache_command()
-    except ApacheMissing as reason:
-        pytest.fail(str(reason))
 
 
 def start(ensemble, voters=None, observers=None):

@@ -7,7 +7,6 @@ is then let in by `reconfig`. Ends of servers in the midst of a change are in th
 import threading
 
 import pytest
-from harness.command import ApacheMissing, apache_command
 from harness.ports import PortBlock
 from harness.until import wait_until
 from kazoo.client import KazooClient
@@ -197,11 +196,7 @@ def test_one_becomes_three_five_three_and_one_under_load(ensemble):
 
 
 @pytest.mark.parametrize("apaches", [(1, 4), (2, 3)], ids=["apache-first", "zabkit-first"])
-def test_servers_of_both_kinds_become_one_ensemble(ensemble, apaches):
-    try:
-        apache = apache_command()
-    except ApacheMissing as reason:
-        pytest.skip(str(reason))
+def test_servers_of_both_kinds_become_one_ensemble(ensemble, apache, apaches):
     grow_and_shrink(Growing(ensemble, 5, dict.fromkeys(apaches, apache)))
 
 

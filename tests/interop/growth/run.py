@@ -60,20 +60,12 @@ def server_line(member):
     )
 
 
-class Growth:
+class Growth(mixed.Checks):
     """One ensemble that grows and shrinks; counts its checks."""
 
     def __init__(self, kinds, sizes):
         self.kinds, self.sizes = kinds, sizes
-        self.passed = self.failed = 0
-
-    def check(self, text, wrong=()):
-        """Count and print one check; `wrong` are lines that say what is not as it should be."""
-        self.failed += bool(wrong)
-        self.passed += not wrong
-        print(f"  {'FAILED' if wrong else 'ok'}  {text}", flush=True)
-        for line in list(wrong)[:80]:
-            print(f"          {line}", flush=True)
+        super().__init__()
 
     def run(self):
         most = max(self.sizes)

@@ -22,6 +22,21 @@ from harness.until import wait_until  # noqa: E402
 Kind = collections.namedtuple("Kind", "name template")
 
 
+class Checks:
+    """What has passed and failed, a line for each."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def check(self, text, wrong=()):
+        """Count and print one check; `wrong` are lines that say what is not as it should be."""
+        self.failed += bool(wrong)
+        self.passed += not wrong
+        print(f"  {'FAILED' if wrong else 'ok'}  {text}", flush=True)
+        for line in list(wrong)[:80]:
+            print(f"          {line}", flush=True)
+
+
 class Unable(Exception):
     """Something that the part needs is not there; the text says what."""
 

@@ -37,21 +37,13 @@ def next_member(order, servers, left):
     return servers[leader.id] if order == "leader first" else servers[others[0]]
 
 
-class Migration:
+class Migration(mixed.Checks):
     """One ensemble, there and back; counts its checks."""
 
     def __init__(self, size, order, end, kinds, changes):
         self.size, self.order, self.end, (self.apache, self.zabkit) = size, order, end, kinds
         self.changes = changes  # Of the watched node, between two steps.
-        self.passed = self.failed = 0
-
-    def check(self, text, wrong=()):
-        """Count and print one check; `wrong` are lines that say what is not as it should be."""
-        self.failed += bool(wrong)
-        self.passed += not wrong
-        print(f"  {'FAILED' if wrong else 'ok'}  {text}", flush=True)
-        for line in list(wrong)[:80]:
-            print(f"          {line}", flush=True)
+        super().__init__()
 
     def run(self):
         print(f"{self.size} servers, {self.order}, ended by {self.end.name}", flush=True)
