@@ -30,7 +30,8 @@ fn after_a_long_absence(catch_up: CatchUpRules) -> Vec<String> {
     let ensemble = Ensemble::start(EnsembleConfig { catch_up, ..EnsembleConfig::default() }).unwrap();
     let leader = ensemble.wait_for_leader(PATIENCE).unwrap();
     let away = *ensemble.ids().iter().find(|&&id| id != leader).unwrap();
-    ensemble.wait_until_serving(away, PATIENCE).unwrap();
+    // All of them: without the one that is killed, the other two are the quorum.
+    ensemble.ids().into_iter().for_each(|id| ensemble.wait_until_serving(id, PATIENCE).unwrap());
     let mut client = Client::connect(ensemble.client_addr(leader).unwrap()).unwrap();
     client.create("/a", b"").unwrap();
     let mut follower = Client::connect(ensemble.client_addr(away).unwrap()).unwrap();
