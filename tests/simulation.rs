@@ -38,14 +38,14 @@ fn assert_no_violation(reports: &[Report]) {
 fn assert_everything_has_happened(counts: &Counts) {
     // Other faults are drawn too seldom for so few seeds; `make sim` runs enough for all.
     let mut never = counts.never(Scenario::Mixed);
-    let is_rare = |name: &str| ["streams_interrupted", "members_mended"].contains(&name) || name.ends_with("a_cut");
-    never.retain(|name| !is_rare(name));
+    never.retain(|name| *name != "streams_interrupted" && !name.ends_with("a_cut"));
     assert!(never.is_empty(), "never happened: {never:?}");
 }
 
 #[test]
 fn seeds_run_without_a_violation_and_meet_every_kind_of_trouble() {
-    let seeds: Vec<_> = (0..24).map(|seed| (seed, Options::default())).collect();
+    // With 194 an operator has to give a server the list of members, which is rare.
+    let seeds: Vec<_> = (0..24).chain([194]).map(|seed| (seed, Options::default())).collect();
     let reports = run_all(&seeds);
     assert_no_violation(&reports);
     let mut counts = Counts::default();
