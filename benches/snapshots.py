@@ -163,7 +163,7 @@ class Bench:
             sent = snaps_sent(cluster.client_port(leader))
             writers = Writers(self.watchers, f"127.0.0.1:{cluster.client_port(leader)}")
             try:
-                time.sleep(1 + calm_s)
+                time.sleep(1 + calm_s)  # These writes are the figures from before.
                 had, memory = resident_mb(pid), MostMemory(pid)
                 memory.start()
                 began = time.time()
@@ -175,12 +175,12 @@ class Bench:
                         raise RuntimeError("the new member has ended: its log is below")
                     if time.time() > began + 120:
                         raise TimeoutError("the new member does not serve")
-                    time.sleep(0.01)
+                    time.sleep(0.01)  # How exactly the end is known, without a load of its own.
                 ended = time.time()
                 for thread in (memory, member):
                     thread.stopped.set()
                     thread.join()
-                time.sleep(2)
+                time.sleep(2)  # What was due by then is answered, and what is not needed given back.
                 samples = writers.end()
                 settled = resident_mb(cluster.processes[3].pid)
             finally:
@@ -209,11 +209,11 @@ class Bench:
             cluster.start_one(server)
         leader = cluster.leader(120)
         while not all(mode_of(cluster.client_port(server)) for server in cluster.ids):
-            time.sleep(0.05)
+            time.sleep(0.05)  # Asks again, not in a circle.
         writers = Writers(self.watchers, f"127.0.0.1:{cluster.client_port(leader)}")
         try:
             began = time.time()
-            time.sleep(seconds)
+            time.sleep(seconds)  # The measurement.
             samples = [(due, latency) for due, latency in writers.end() if due > began + 2]
         finally:
             writers.kill()
