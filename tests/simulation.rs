@@ -87,20 +87,20 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 /// A bug that is planted in the host must be caught within a hundred seeds, or the checkers are blind.
-fn is_caught(planted: Planted) -> Option<Report> {
-    let options = Options { planted: Some(planted), ..Options::default() };
+fn is_caught(planted: Planted, scenario: Scenario) -> Option<Report> {
+    let options = Options { planted: Some(planted), scenario, ..Options::default() };
     (0..100).map(|seed| run_seed(seed, options)).find(|report| report.violation.is_some())
 }
 
 #[test]
 fn an_ack_before_the_sync_is_caught() {
-    let report = is_caught(Planted::AckBeforeSync).expect("caught");
+    let report = is_caught(Planted::AckBeforeSync, Scenario::Mixed).expect("caught");
     assert!(report.violation.unwrap().1.contains("on the disks of"));
 }
 
 #[test]
 fn an_epoch_saved_before_the_history_is_caught() {
-    is_caught(Planted::EpochBeforeHistory).expect("caught");
+    is_caught(Planted::EpochBeforeHistory, Scenario::Mixed).expect("caught");
 }
 
 fn cut_off(seed: u64, planted: Option<Planted>) -> Report {
@@ -140,5 +140,19 @@ fn a_sync_without_a_quorum_is_caught() {
 
 #[test]
 fn a_truncation_that_is_skipped_is_caught() {
-    is_caught(Planted::TruncSkipped).expect("caught");
+    is_caught(Planted::TruncSkipped, Scenario::Mixed).expect("caught");
+}
+
+#[test]
+fn an_ack_of_an_observer_that_counts_is_caught() {
+    let report = is_caught(Planted::ObserverAcks, Scenario::ReconfigSteps).expect("caught");
+    let (_, what) = report.violation.unwrap();
+    assert!(what.starts_with("epoch") && what.ends_with("disks only"), "{what}");
+}
+
+#[test]
+fn a_reconfiguration_that_the_old_quorum_decides_alone_is_caught() {
+    let report = is_caught(Planted::OldQuorumAlone, Scenario::ReconfigSteps).expect("caught");
+    let (_, what) = report.violation.unwrap();
+    assert!(what.contains("is committed, but on the disks of"), "{what}");
 }

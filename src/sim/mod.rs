@@ -17,6 +17,7 @@ mod durable;
 mod election_links;
 mod ensemble;
 pub mod faults;
+mod forged_acks;
 pub mod ghost;
 mod links;
 pub mod network;

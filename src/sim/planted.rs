@@ -1,5 +1,5 @@
 //! Deliberate bugs of the simulated host, to prove that the checkers see. The core has no switches: the host performs
-//! an effect in the wrong order, or says that it did what it did not do.
+//! an effect in the wrong order, says that it did what it did not do, or [forges](super::forged_acks) what others say.
 
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -12,4 +12,8 @@ pub enum Planted {
     TruncSkipped,
     /// Answers a leader's syncs without asking a quorum whether it still leads.
     SyncWithoutQuorum,
+    /// An observer's ACK counts as a voter's: the history of a new leader is thought to be on the disks of a quorum.
+    ObserverAcks,
+    /// While a reconfiguration is on its way, a quorum of the old configuration decides alone.
+    OldQuorumAlone,
 }

@@ -11,13 +11,14 @@ use super::disk_queue::DiskQueue;
 use super::disk_queue::Recovery;
 use super::election_links::ElectionLinks;
 use super::ensemble::Shape;
+use super::forged_acks::ForgedAcks;
 use super::links::{Links, LogStream};
 use super::network::{Delivery, Host, Port, Socket};
 use super::planted::Planted;
 use super::steps::Step;
 use super::world::{Ctx, Event, Machine};
 use crate::jute::Reader;
-use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Note};
+use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Members, Note};
 use crate::peer::{Boot, ConnPhase, Database, NodeSettings, Outbox, PeerConfig, QuorumPeer, Settings};
 use crate::records::{Configuration, ForwardedBody, PeerState, PeerType, QuorumPacket, Request, ServerId, Zxid};
 use crate::storage::StorageConfig;
@@ -85,6 +86,7 @@ pub struct Process {
     last_conn: u64,
     inbox: VecDeque<Input>,
     planted: Option<Planted>,
+    forged: ForgedAcks,
     core_asked: bool,
     wakeup_asked: Option<u64>,
     backlog: VecDeque<(Socket, Delivery)>,
@@ -132,6 +134,7 @@ impl Process {
         if setup.shape.reconfigures {
             config.last_seen = last_seen(&machine.disk, &config.ensemble, &db);
         }
+        let members = Members { committed: config.ensemble.clone(), last_seen: config.last_seen.clone() };
         let mut process = Process {
             id: machine.id,
             host,
@@ -146,6 +149,7 @@ impl Process {
             last_conn: 0,
             inbox: VecDeque::new(),
             planted: setup.planted,
+            forged: ForgedAcks::new(setup.planted, machine.id, members),
             core_asked: false,
             wakeup_asked: None,
             backlog: VecDeque::new(),
@@ -290,6 +294,16 @@ impl Process {
         if self.down.is_some() {
             return;
         }
+        for forged in self.forged.before(&input) {
+            self.give(forged, ctx);
+        }
+        self.give(input, ctx);
+    }
+
+    fn give(&mut self, input: Input, ctx: &mut Ctx) {
+        if self.down.is_some() {
+            return;
+        }
         let mut out = Effects::default();
         self.peer.step(ctx.clock(self.wall_offset_ms), input, &self.db, &mut out);
         self.perform(out, ctx);
@@ -351,6 +365,7 @@ impl Process {
         }
         if let Some(members) = members {
             self.election.set_members(&members);
+            self.forged.on_members(&members);
         }
         for op in links {
             self.perform_link(op, ctx);
