@@ -1,4 +1,7 @@
-"""kazoo 2.11.0's own 493 tests, unmodified, against three zabkit servers; none is run a second time.
+"""kazoo 2.11.0's own 493 tests, unmodified, against three zabkit servers.
+
+None that fails is run a second time, but for the two that are known to race against themselves (`RACES`), and those
+only when they ended as the race ends.
 
 The suite stands outside this project, in `../shared/tools/kazoo-suite` beside the clone. It starts the servers with the
 `zoo.cfg` that kazoo's harness writes, and hands Java's system properties to them in `SERVER_JVMFLAGS`, as ZooKeeper's
@@ -32,6 +35,15 @@ BASELINE = SUITE / "baseline-apache-3.8.0.json"
 #: that nobody has the lock; if the next contender has it before the look, it waits for ever.
 ALONE = ("test_lock.py", "test_sasl.py")
 
+#: The race of test_sasl is lost now and then on a machine with noisy neighbours too, and how it ends is unmistakable: a
+#: "time-out" of 15 s that came within one. Such a test is run again, `RACE_TRIES` times in all, and each time is told.
+RACES = {
+    f"test_sasl.py::{case}::test_invalid_sasl_auth": "kazoo.handlers.threading.KazooTimeoutError: Connection time-out"
+    for case in ("TestLegacySASLDigestAuthentication", "TestSASLDigestAuthentication")
+}
+RACE_SECONDS = 5
+RACE_TRIES = 5
+
 #: The suite's servers have JKS stores; its test of TLS runs once more with each of these.
 OTHER_STORES = ("p12", "pem")
 TLS_TEST = "TestSSLClient"
@@ -60,6 +72,29 @@ def run_suite(venv, folder, label, options):
         process.wait()
         raise
     return json.loads(out.read_text()) if out.is_file() else None
+
+
+def raced(name, test):
+    """Whether this test of kazoo's lost the race against itself: it failed as the race fails, and at once."""
+    return (
+        test["outcome"] == "failed"
+        and name in RACES
+        and RACES[name] in (test.get("message") or "")
+        and test["duration"] < RACE_SECONDS
+        and not test.get("server_deaths")
+    )
+
+
+def run_races_again(tests, venv, folder):
+    """Run the tests that lost their race once more, and again; the last run of each takes its place in `tests`."""
+    for attempt in range(2, RACE_TRIES + 1):
+        lost = [name for name, test in tests.items() if raced(name, test)]
+        if not lost:
+            return
+        for name in lost:
+            print(f"RACED {name}  kazoo looked after the refusal ({tests[name]['duration']} s): try {attempt}")
+        result = run_suite(venv, folder, f"again-{attempt}", [option for name in lost for option in ("-k", name)])
+        tests.update((result or {"tests": {}})["tests"])
 
 
 def verdicts(tests, expected):
@@ -95,6 +130,7 @@ def main():
 
     def count(label, result, expected):
         tests = result["tests"] if result else {}
+        run_races_again(tests, venv, folder)
         for name in tests.keys() - expected.keys():
             expected = {**expected, name: {"outcome": "passed"}}
         for name, verdict, why in verdicts(tests, expected):
