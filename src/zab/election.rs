@@ -26,8 +26,8 @@ const STRANGERS_MAX: usize = 64;
 
 /// An election that has waited so long, in microseconds, may be stuck.
 const CHANGE_PREFERENCE_MICROS: u64 = 1_600_000;
-/// The same for a server that has no vote: nobody who votes ever turns to it by himself, so it must not lose sight of
-/// the others for long. In microseconds.
+/// The same for a server that has no vote, or that others have told of a leader whom they follow: they have their
+/// ensemble and never turn to it by themselves, so it must not lose sight of them for long. In microseconds.
 const RESEND_MAX_ALONE_MICROS: u64 = 3_200_000;
 
 /// No ensemble gets here by elections: a round beyond it is not believed. (-1 is what ZooKeeper says after a
@@ -248,7 +248,8 @@ impl Election {
             return self.decide(now);
         }
         if looking.resend_at <= now {
-            let max = if self.quorums.is_voter(self.my_id) { RESEND_MAX_MICROS } else { RESEND_MAX_ALONE_MICROS };
+            let is_awaited = self.quorums.is_voter(self.my_id) && looking.settled.is_empty();
+            let max = if is_awaited { RESEND_MAX_MICROS } else { RESEND_MAX_ALONE_MICROS };
             looking.resend_interval = (2 * looking.resend_interval).min(max);
             looking.resend_at = now + looking.resend_interval;
             if looking.resend_interval >= CHANGE_PREFERENCE_MICROS {
@@ -658,6 +659,18 @@ mod tests {
         world.start(1, 1, 1);
         world.start(2, 1, 1);
         world.run(&[1, 2], 3_000_000);
+        assert_eq!(world.leaders(), []);
+    }
+
+    #[test]
+    fn who_has_been_told_of_a_leader_asks_again_soon_though_nobody_asks_him() {
+        let mut world = World::new(5);
+        world.start(1, 1, 1);
+        let told = Notification { state: PeerState::Following, leader: ServerId(3), ..world.queue[0].2.clone() };
+        world.act(1, |election, now, out| election.on_notification(now, ServerId(2), &told, out));
+        world.run(&[1], 60_000_000);
+        let next = world.servers[&ServerId(1)].next_wakeup().unwrap();
+        assert!(next - world.now <= RESEND_MAX_ALONE_MICROS, "waits {} microseconds", next - world.now);
         assert_eq!(world.leaders(), []);
     }
 
