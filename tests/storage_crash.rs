@@ -3,11 +3,11 @@
 
 mod storage_support;
 
-use storage_support::{Collected, file, fresh, open_sim, snapshot, txn_of, txns, write_body};
+use storage_support::{Collected, file, fresh, log_of_others, open_sim, snapshot, txn_of, txns, write_body};
 use zabkit::records::{Epoch, Zxid};
 use zabkit::sim::disk::{EIO, ENOSPC, SimDisk};
 use zabkit::sim::rng::Rng;
-use zabkit::storage::{NullSink, Recovered, Storage, StorageError, Truncated};
+use zabkit::storage::{NullSink, Recovered, Repair, Storage, StorageError, Truncated};
 
 type Server = Storage<SimDisk>;
 
@@ -208,6 +208,97 @@ fn a_snapshot_from_the_leader_replaces_everything_or_nothing() {
         });
         assert!(*old.get_mut() > 0 && *new.get_mut() > 0, "both outcomes were seen");
     }
+}
+
+/// What Apache's server would go on from: zabkit's own files are nothing to it.
+fn last_for_apache(disk: &SimDisk) -> Zxid {
+    let copy = SimDisk::new();
+    for (path, bytes) in disk.files() {
+        if !path.file_name().unwrap().to_str().unwrap().starts_with("zabkit.") {
+            copy.put(&path, &bytes);
+        }
+    }
+    let (_storage, recovered, _) = open_sim(&copy).expect("Apache opens the directory too");
+    recovered.last_zxid
+}
+
+/// The installation of a leader's snapshot is cut short, Apache's server runs on what is there, and then zabkit again.
+#[test]
+fn what_another_server_wrote_behind_an_interrupted_installation_is_kept() {
+    for to in [Zxid(3), Zxid(10), Zxid(20), Zxid(0x2_0000_0005)] {
+        let mut given_up = 0;
+        for step in 0.. {
+            let mut reached = false;
+            for seed in 0..SEEDS {
+                let disk = SimDisk::new();
+                let mut storage = long_history(&disk);
+                disk.cut_power_after(step);
+                let installed = write_body(&storage, to, "leader").and_then(|w| storage.install_snapshot(w, None));
+                drop(storage);
+                reached = disk.power_is_cut();
+                disk.crash(&mut Rng::new(seed * 1000 + step));
+                let was_decided = disk.files().contains_key(&file(&format!("zabkit.install.snapshot.{:x}", to.0)));
+                let last = last_for_apache(&disk);
+                let theirs: Vec<_> = (last.0 + 1..=last.0 + 3).map(|zxid| txn_of(zxid, 10)).collect();
+                disk.put(&file(&format!("log.{:x}", last.0 + 1)), &log_of_others(&theirs));
+                let (_storage, recovered, found) =
+                    open_sim(&disk).unwrap_or_else(|error| panic!("{to}, step {step}, seed {seed}: {error}"));
+                let missing: Vec<_> =
+                    theirs.iter().filter(|txn| !found.txns.contains(txn)).map(|(zxid, _)| zxid).collect();
+                assert!(missing.is_empty(), "{to}, step {step}, seed {seed}: {missing:?} is lost: {recovered:?}");
+                assert_eq!(recovered.last_zxid, Zxid(last.0 + 3), "{to}, step {step}, seed {seed}");
+                given_up += usize::from(installed.is_err() && was_decided);
+            }
+            if !reached {
+                break;
+            }
+        }
+        assert!(given_up > 0, "{to}: never in the middle");
+    }
+}
+
+/// A directory that is about to be replaced by a leader's snapshot of zxid 30, and has been left like that.
+fn in_the_middle_of_an_installation() -> SimDisk {
+    for step in 0.. {
+        let disk = SimDisk::new();
+        let mut storage = long_history(&disk);
+        storage.save_accepted_epoch(Epoch(2)).unwrap();
+        disk.cut_power_after(step);
+        let writer = write_body(&storage, Zxid(30), "leader");
+        writer.and_then(|writer| storage.install_snapshot(writer, None)).expect_err("cut short");
+        drop(storage);
+        disk.crash(&mut Rng::new(step));
+        let copy = SimDisk::new();
+        disk.files().iter().for_each(|(path, bytes)| copy.put(path, bytes));
+        let (_storage, recovered, _) = open_sim(&copy).unwrap();
+        if recovered.repaired.contains(&Repair::InstallFinished { zxid: Zxid(30) }) {
+            return disk;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_leaders_snapshot_is_given_up_once_another_server_has_accepted_an_epoch() {
+    let disk = in_the_middle_of_an_installation();
+    disk.put(&file("acceptedEpoch"), b"3");
+    let (_storage, recovered, found) = open_sim(&disk).unwrap();
+    let given_up = Repair::InstallGivenUp { zxid: Zxid(30), since: "acceptedEpoch".into() };
+    assert_eq!(recovered.repaired.first(), Some(&given_up));
+    assert_eq!((whole_history(&found), recovered.accepted_epoch), (20, Epoch(3)));
+    assert!(!disk.files().keys().any(|path| path.to_str().unwrap().contains("install")));
+}
+
+#[test]
+fn a_leaders_snapshot_that_does_not_say_what_it_replaces_is_refused() {
+    let disk = in_the_middle_of_an_installation();
+    disk.take_away(&file("zabkit.install.files"));
+    let before = disk.files();
+    match open_sim(&disk).err() {
+        Some(StorageError::Corrupt { path, .. }) => assert_eq!(path, file("zabkit.install.files")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(disk.files(), before, "nothing was changed");
 }
 
 /// After an interrupted installation old snapshots may lie there; if the new one rots, none of them is fallen back to.

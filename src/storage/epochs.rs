@@ -36,12 +36,12 @@ pub struct Epochs {
 /// epoch's leader, complete up to their end, just as if the server had crashed one step later.
 pub(super) fn load<D: Disk>(disk: &D, dir: &Path, last: Zxid) -> Result<Epochs, StorageError> {
     let of_last = last.max(Zxid::ZERO).epoch();
-    let accepted = read(disk, dir, ACCEPTED_EPOCH)?.unwrap_or(of_last);
-    let mut current = read(disk, dir, CURRENT_EPOCH)?.unwrap_or(of_last);
+    let accepted = read_epoch(disk, dir, ACCEPTED_EPOCH)?.unwrap_or(of_last);
+    let mut current = read_epoch(disk, dir, CURRENT_EPOCH)?.unwrap_or(of_last);
     let mut adopted = None;
     if of_last > current {
         // Apache's own way out of the same crash: the new value may lie in the file that was not renamed.
-        let tmp = read(disk, dir, &format!("{CURRENT_EPOCH}{TMP_SUFFIX}")).ok().flatten();
+        let tmp = read_epoch(disk, dir, &format!("{CURRENT_EPOCH}{TMP_SUFFIX}")).ok().flatten();
         let (source, epoch) = match tmp {
             Some(epoch) if epoch == of_last && epoch <= accepted => ("currentEpoch.tmp", epoch),
             // A later one may have been announced for a history that has not come so far. With it this server could win
@@ -61,7 +61,7 @@ pub(super) fn load<D: Disk>(disk: &D, dir: &Path, last: Zxid) -> Result<Epochs, 
 /// Whether the directory has ever been a member's: an epoch file holds more than 0.
 pub(super) fn were_used<D: Disk>(disk: &D, dir: &Path) -> Result<bool, StorageError> {
     let used = |epoch: Option<Epoch>| epoch.is_some_and(|epoch| epoch > Epoch(0));
-    Ok(used(read(disk, dir, ACCEPTED_EPOCH)?) || used(read(disk, dir, CURRENT_EPOCH)?))
+    Ok(used(read_epoch(disk, dir, ACCEPTED_EPOCH)?) || used(read_epoch(disk, dir, CURRENT_EPOCH)?))
 }
 
 /// Replaces one epoch file; durable when it returns.
@@ -109,7 +109,8 @@ pub(super) fn read_small<D: Disk>(disk: &D, path: &Path, len_max: usize) -> Resu
     Ok(Some(bytes))
 }
 
-fn read<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Epoch>, StorageError> {
+/// One epoch file; `None` if there is no such file.
+pub(super) fn read_epoch<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Epoch>, StorageError> {
     let path = dir.join(name);
     let Some(bytes) = read_small(disk, &path, FILE_LEN_MAX)? else {
         return Ok(None);

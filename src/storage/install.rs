@@ -4,30 +4,40 @@
 //! between them and the new one was never here. A crash at any step must leave the old state whole, or the new one,
 //! also for Apache's server if that opens the directory next. So the choice is one rename:
 //!
-//! 1. the snapshot is complete and synced under its temporary name;
+//! 1. the snapshot is complete and synced under its temporary name; what it replaces is [noted](super::inventory);
 //! 2. it is renamed to `zabkit.install.snapshot.<zxid>`, directory synced: still the old state;
 //! 3. the synced bound promises nothing but the floor: no snapshot below this one is to be used, nor a log that began
-//!    before it. **From here on the new state**; the rest is repeated at the next start until it is done;
+//!    before it. **From here on the new state**; the rest is repeated at the next start until it is done, unless another
+//!    server has gone on with the old state meanwhile: what that one has written is kept, and the snapshot given up;
 //! 4. the snapshot gets its final name, directory synced: the new state for Apache too, which skips the old records;
 //! 5. all logs are removed, directory synced, then all other snapshots, directory synced.
 //!
-//! Where the old history reaches beyond the snapshot, 4 comes after the logs and the newer snapshots are gone: Apache
-//! would go on from the newest it finds.
+//! Where the old history reaches beyond the snapshot, the logs and the newer snapshots are out of the way before 4, or
+//! Apache would go on from the newest it finds: they are renamed to `zabkit.install.old.*`, newest first, and removed in 5.
 //!
 //! ZooKeeper: `Learner.syncWithLeader`, case SNAP; it keeps the old files, and can fall back over the gap.
 
 use super::disk::Disk;
 use super::error::StorageError;
-use super::names::{self, Compression, INSTALL_PREFIX, NamedFile, parse_snapshot};
+use super::inventory::Inventory;
+use super::names::{
+    self, Compression, INSTALL_PREFIX, INVENTORY, NamedFile, SET_ASIDE_PREFIX, SYNCED_BOUND, parse_snapshot,
+};
 use super::recovery::{NullSink, Repair};
 use super::snapshot::{ReadFailure, read_snapshot};
 use super::synced_bound::SyncedBound;
 use crate::records::Zxid;
 use std::path::{Path, PathBuf};
 
-/// Step 2: makes the snapshot in `tmp` ready to get the name `name`.
-pub(super) fn prepare<D: Disk>(disk: &D, snapshot_dir: &Path, tmp: &Path, name: &str) -> Result<(), StorageError> {
-    let marker = snapshot_dir.join(format!("{INSTALL_PREFIX}{name}"));
+/// Steps 1 and 2: makes the snapshot in `tmp` ready to get its name.
+pub(super) fn prepare<D: Disk>(
+    disk: &D,
+    snapshot_dir: &Path,
+    tmp: &Path,
+    inventory: &Inventory,
+) -> Result<(), StorageError> {
+    inventory.save(disk, snapshot_dir)?;
+    let marker = snapshot_dir.join(format!("{INSTALL_PREFIX}{}", inventory.snapshot));
     disk.rename(tmp, &marker).map_err(StorageError::io("rename", tmp))?;
     disk.sync_dir(snapshot_dir).map_err(StorageError::io("sync", snapshot_dir))
 }
@@ -47,38 +57,39 @@ pub(super) fn finish<D: Disk>(
     NamedFile { zxid, name }: &NamedFile,
     is_newest: bool,
 ) -> Result<SyncedBound, StorageError> {
-    let zxid = *zxid;
     let marker = snapshot_dir.join(format!("{INSTALL_PREFIX}{name}"));
-    let bound = SyncedBound { floor: zxid, synced: None };
+    let bound = SyncedBound { floor: *zxid, synced: None };
     bound.save(disk, log_dir)?;
 
     let list = |dir: &Path| disk.list(dir).map_err(StorageError::io("list", dir));
-    let remove = |path: PathBuf| disk.remove(&path).map_err(StorageError::io("remove", &path));
     let sync = |dir: &Path| disk.sync_dir(dir).map_err(StorageError::io("sync", dir));
-    let give_name = || {
-        disk.rename(&marker, &snapshot_dir.join(name)).map_err(StorageError::io("rename", &marker))?;
-        sync(snapshot_dir)
-    };
-    if is_newest {
-        give_name()?;
-    }
-    for log in names::logs(&list(log_dir)?).into_iter().rev() {
-        remove(log_dir.join(log.name))?;
-    }
-    sync(log_dir)?;
-    let (older, newer): (Vec<_>, Vec<_>) =
-        names::snapshots(&list(snapshot_dir)?).into_iter().partition(|file| file.zxid < zxid);
-    for snapshot in newer.into_iter().rev().filter(|file| file.name != *name) {
-        remove(snapshot_dir.join(snapshot.name))?;
-    }
-    sync(snapshot_dir)?;
     if !is_newest {
-        give_name()?;
+        let set_aside = |dir: &Path, files: Vec<NamedFile>| {
+            files.into_iter().rev().try_for_each(|file| {
+                let path = dir.join(&file.name);
+                let aside = dir.join(format!("{SET_ASIDE_PREFIX}{}", file.name));
+                disk.rename(&path, &aside).map_err(StorageError::io("rename", &path))?;
+                sync(dir)
+            })
+        };
+        set_aside(log_dir, names::logs(&list(log_dir)?))?;
+        let beyond = |file: &NamedFile| file.zxid >= *zxid && file.name != *name;
+        set_aside(snapshot_dir, names::snapshots(&list(snapshot_dir)?).into_iter().filter(beyond).collect())?;
     }
-    for snapshot in older {
-        remove(snapshot_dir.join(snapshot.name))?;
-    }
+    disk.rename(&marker, &snapshot_dir.join(name)).map_err(StorageError::io("rename", &marker))?;
     sync(snapshot_dir)?;
+
+    let remove = |dir: &Path, is_over: &dyn Fn(&NamedFile) -> bool, all: Vec<NamedFile>| {
+        let names = list(dir)?.into_iter().filter(|name| name.starts_with(SET_ASIDE_PREFIX) || name == INVENTORY);
+        let files = all.into_iter().rev().filter(is_over).map(|file| file.name);
+        files
+            .chain(names)
+            .map(|name| dir.join(name))
+            .try_for_each(|path| disk.remove(&path).map_err(StorageError::io("remove", &path)))?;
+        sync(dir)
+    };
+    remove(log_dir, &|_| true, names::logs(&list(log_dir)?))?;
+    remove(snapshot_dir, &|file| file.name != *name, names::snapshots(&list(snapshot_dir)?))?;
     Ok(bound)
 }
 
@@ -106,21 +117,38 @@ pub(super) fn remove_replaced<D: Disk>(
     Ok(())
 }
 
-/// At a start: finishes what was decided for. The file is read first, since everything else goes for it.
+/// At a start: finishes what was decided for, or gives it up because others have gone on. The file is read first, since
+/// everything else goes for it. Returns the bound that holds then.
 pub(super) fn resume<D: Disk>(
     disk: &D,
     snapshot_dir: &Path,
     log_dir: &Path,
     file: &NamedFile,
     limit: usize,
-) -> Result<SyncedBound, StorageError> {
+    repaired: &mut Vec<Repair>,
+) -> Result<Option<SyncedBound>, StorageError> {
     let path = snapshot_dir.join(format!("{INSTALL_PREFIX}{}", file.name));
+    let corrupt = |path: PathBuf, why: String| StorageError::Corrupt { path, offset: 0, why };
+    let Some(inventory) = Inventory::load(disk, snapshot_dir)?.filter(|inventory| inventory.snapshot == file.name)
+    else {
+        let why = format!("it does not say what {} was to replace", path.display());
+        return Err(corrupt(snapshot_dir.join(INVENTORY), why));
+    };
+    if let Some(since) = inventory.difference(disk, (snapshot_dir, log_dir))? {
+        let bound = log_dir.join(SYNCED_BOUND);
+        disk.remove(&bound).map_err(StorageError::io("remove", &bound))?;
+        disk.sync_dir(log_dir).map_err(StorageError::io("sync", log_dir))?;
+        repaired.push(Repair::InstallGivenUp { zxid: file.zxid, since });
+        return Ok(None);
+    }
     let compression = parse_snapshot(&file.name).map_or(Compression::None, |(_, compression)| compression);
     match read_snapshot(disk, &path, compression, limit, &mut NullSink) {
-        Ok(_) => finish(disk, snapshot_dir, log_dir, file, false),
-        Err(ReadFailure::Storage(error)) => Err(error),
-        Err(ReadFailure::Truncated(why) | ReadFailure::Invalid(why)) => {
-            Err(StorageError::Corrupt { path, offset: 0, why })
+        Ok(_) => {
+            let bound = finish(disk, snapshot_dir, log_dir, file, inventory.is_newest)?;
+            repaired.push(Repair::InstallFinished { zxid: file.zxid });
+            Ok(Some(bound))
         }
+        Err(ReadFailure::Storage(error)) => Err(error),
+        Err(ReadFailure::Truncated(why) | ReadFailure::Invalid(why)) => Err(corrupt(path, why)),
     }
 }

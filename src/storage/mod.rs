@@ -21,6 +21,7 @@ pub mod disk;
 mod epochs;
 mod error;
 pub mod install;
+mod inventory;
 mod log_file;
 mod log_files;
 pub mod names;
@@ -47,6 +48,7 @@ pub use truncate::Truncated;
 use crate::records::{Epoch, TXN_BYTES_MAX, Zxid};
 use crate::sync::lock;
 use bytes::Bytes;
+use inventory::Inventory;
 use names::{INITIALIZE, INSTALL_PREFIX, LOCK, NamedFile, TMP_PREFIX, VERSION_DIR};
 use recovery::{Loaded, Source};
 use snapshot_writer::Era;
@@ -163,8 +165,8 @@ impl<D: Disk> Storage<D> {
         for file in install::pending(&list(&disk, &snapshot_dir)?) {
             // One that was not decided for is not needed, and Apache's server may have gone on without it.
             if bound == Some(SyncedBound { floor: file.zxid, synced: None }) {
-                bound = Some(install::resume(&disk, &snapshot_dir, &log_dir, &file, config.txn_bytes_max)?);
-                repaired.push(Repair::InstallFinished { zxid: file.zxid });
+                let limit = config.txn_bytes_max;
+                bound = install::resume(&disk, &snapshot_dir, &log_dir, &file, limit, &mut repaired)?;
             }
         }
         let source = Source {
@@ -309,7 +311,9 @@ impl<D: Disk> Storage<D> {
         self.log.abandon();
         let file = NamedFile { zxid: writer.zxid(), name: writer.name().to_owned() };
         let is_newest = self.log.last() <= file.zxid;
-        let bound = install::prepare(&self.disk, &self.snapshot_dir, writer.tmp(), &file.name)
+        let dirs = (self.snapshot_dir.as_path(), self.log_dir.as_path());
+        let bound = Inventory::take(&self.disk, dirs, &file.name, is_newest)
+            .and_then(|inventory| install::prepare(&self.disk, &self.snapshot_dir, writer.tmp(), &inventory))
             .and_then(|()| install::finish(&self.disk, &self.snapshot_dir, &self.log_dir, &file, is_newest))
             .map_err(|error| self.log.poison(error))?;
         self.base = writer.zxid();

@@ -12,6 +12,10 @@ pub const SYNCED_BOUND: &str = "zabkit.synced";
 pub const TMP_PREFIX: &str = "zabkit.tmp.";
 /// Before the name of a snapshot that is about to replace everything: see [`install`](super::install).
 pub const INSTALL_PREFIX: &str = "zabkit.install.";
+/// What was here when it was decided for: see [`inventory`](super::inventory).
+pub const INVENTORY: &str = "zabkit.install.files";
+/// Before the name of a log or a snapshot that it replaces, while it has not got its own name.
+pub const SET_ASIDE_PREFIX: &str = "zabkit.install.old.";
 /// Before the name of a log whose torn tail was kept.
 pub const TORN_PREFIX: &str = "zabkit.torn.";
 /// The marker that lets an empty server trust its emptiness.

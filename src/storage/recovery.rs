@@ -77,6 +77,9 @@ pub enum Repair {
     Leftover { path: PathBuf },
     /// A snapshot from the leader that was complete, but not yet in its place, was put there.
     InstallFinished { zxid: Zxid },
+    /// A snapshot from the leader was to replace everything, but another server has gone on with the directory: `since`
+    /// is a file that it has made or, of an epoch, written. The snapshot was removed, all else is as that server left it.
+    InstallGivenUp { zxid: Zxid, since: String },
     /// `currentEpoch` was behind the log and was saved again.
     Epoch(String),
 }
@@ -101,6 +104,11 @@ impl fmt::Display for Repair {
             Repair::InstallFinished { zxid } => {
                 write!(f, "the snapshot of {zxid} from the leader was complete: put in its place")
             }
+            Repair::InstallGivenUp { zxid, since } => write!(
+                f,
+                "the snapshot of {zxid} from the leader was to replace everything when the server ended, but another \
+                 server has written {since} since: given up"
+            ),
             Repair::Epoch(what) => f.write_str(what),
         }
     }

@@ -93,18 +93,11 @@ impl SyncedBound {
         if let Some(Synced { first, file, offset, zxid }) = &self.synced {
             text += &format!("first {first}\nsynced {file} {offset}\nzxid {zxid}\n");
         }
-        let crc = crc32fast::hash(text.as_bytes());
-        text + &format!("crc {crc:08x}\n")
+        with_crc(text)
     }
 
     fn parse(bytes: &[u8]) -> Option<SyncedBound> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let (body, crc) = text.split_at(text.rfind("crc ")?);
-        let crc = crc.strip_prefix("crc ")?.strip_suffix('\n')?;
-        if u32::from_str_radix(crc, 16).ok()? != crc32fast::hash(body.as_bytes()) {
-            return None;
-        }
-        let mut lines = body.lines();
+        let mut lines = without_crc(bytes)?.lines();
         if lines.next()? != TITLE {
             return None;
         }
@@ -118,6 +111,20 @@ impl SyncedBound {
         let synced = Synced { first, file: file.to_owned(), offset: offset.parse().ok()?, zxid };
         Some(SyncedBound { floor, synced: Some(synced) })
     }
+}
+
+/// The lines of a small file, and their sum.
+pub(super) fn with_crc(lines: String) -> String {
+    let crc = crc32fast::hash(lines.as_bytes());
+    lines + &format!("crc {crc:08x}\n")
+}
+
+/// The lines of [`with_crc`]; `None` if the sum does not fit.
+pub(super) fn without_crc(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (lines, crc) = text.split_at(text.rfind("crc ")?);
+    let crc = crc.strip_prefix("crc ")?.strip_suffix('\n')?;
+    (u32::from_str_radix(crc, 16).ok()? == crc32fast::hash(lines.as_bytes())).then_some(lines)
 }
 
 fn parse_zxid(text: &str) -> Option<Zxid> {
