@@ -16,6 +16,7 @@ use crate::records::{Configuration, ServerId};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where the files of one server are.
@@ -68,7 +69,7 @@ impl ConfigFiles {
         if !self.has_static_file || names_dynamic_file {
             return Ok(());
         }
-        replace(&self.beside(".bak"), &fs::read(&self.path)?)
+        replace_like(&self.path, &self.beside(".bak"), &fs::read(&self.path)?)
     }
 
     /// Keeps `configuration` as the proposed one; `None`: there is none.
@@ -100,7 +101,9 @@ impl ConfigFiles {
         let says_client = configuration.servers.get(&self.my_id).is_some_and(|me| me.client.is_some());
         let is_dynamic = |key: &str| {
             let prefixes = ["server.", "group.", "weight.", "dynamicConfigFile", "peerType"];
-            prefixes.iter().any(|prefix| key.starts_with(prefix)) || says_client && key.starts_with("clientPort")
+            // Not `clientPortListenBacklog`, which Apache loses here: no line of the list says it.
+            let is_client = matches!(key, "clientPort" | "clientPortAddress");
+            prefixes.iter().any(|prefix| key.starts_with(prefix)) || says_client && is_client
         };
         let mut text = String::new();
         for property in &properties {
@@ -122,11 +125,29 @@ fn lines(configuration: &Configuration, with_version: bool) -> String {
     lines.join("\n")
 }
 
-/// Replaces a file by another, durably, and never by half of it.
+/// Replaces a file by another, durably, and never by half of it; what it permits stays.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_like(path, path, bytes)
+}
+
+/// Replaces a file by one that permits what `model` permits, if there is one: a `zoo.cfg` holds passwords.
+fn replace_like(model: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let permissions = match fs::metadata(model) {
+        Ok(metadata) => Some(metadata.permissions()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
-    let mut file = File::create(&temporary)?;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    if permissions.is_some() {
+        options.mode(0o600); // Nobody opens it before it permits what it is to permit.
+    }
+    let mut file = options.open(&temporary)?;
+    if let Some(permissions) = permissions {
+        file.set_permissions(permissions)?;
+    }
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
@@ -199,6 +220,34 @@ mod tests {
         without_client.save(&three(0x1_0000_0006)).unwrap();
         assert!(read(&path).contains("clientPort=5\n"));
         assert!(dir.path().join("zoo.cfg.dynamic.100000005").exists(), "older ones stay");
+    }
+
+    /// It may hold the passwords of key stores.
+    #[test]
+    fn a_rewritten_file_and_its_copy_permit_what_the_operators_file_permits() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = TemporaryDir::new().unwrap();
+        let path = dir.path().join("zoo.cfg");
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        for permitted in [0o600, 0o640, 0o660] {
+            fs::write(&path, "ssl.keyStore.password=secret\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(permitted)).unwrap();
+            let files = ConfigFiles { my_id: ServerId(2), path: path.clone(), has_static_file: true };
+            files.back_up(false).unwrap();
+            files.save(&three(5)).unwrap();
+            assert!(read(&path).contains("dynamicConfigFile="));
+            assert_eq!((mode("zoo.cfg"), mode("zoo.cfg.bak")), (permitted, permitted));
+        }
+    }
+
+    #[test]
+    fn of_the_clients_port_only_what_the_list_says_leaves_the_static_file() {
+        let dir = TemporaryDir::new().unwrap();
+        let path = dir.path().join("zoo.cfg");
+        fs::write(&path, "clientPort=5\nclientPortAddress=b\nclientPortListenBacklog=7\n").unwrap();
+        let files = ConfigFiles { my_id: ServerId(2), path: path.clone(), has_static_file: true };
+        files.save(&three(5)).unwrap();
+        assert!(read(&path).starts_with("clientPortListenBacklog=7\ndynamicConfigFile="), "{}", read(&path));
     }
 
     #[test]
