@@ -45,7 +45,8 @@ pub struct Vote {
 }
 
 impl Vote {
-    /// The vote of a server that does not vote: worse than any other.
+    /// The vote of a server that does not vote: worse than any other. One that is no observer, but in no list, says
+    /// beside it what it has.
     pub const NOBODY: Vote = Vote { peer_epoch: i64::MIN, zxid: Zxid(i64::MIN), leader: ServerId(i64::MIN) };
 }
 
@@ -77,6 +78,8 @@ struct Ballot {
 #[derive(Clone, Debug)]
 struct Looking {
     started: u64,
+    /// The vote for ourselves, also if we have none.
+    own: Vote,
     first: Vote,
     proposal: Vote,
     /// Votes of this round, by sender.
@@ -160,6 +163,7 @@ impl Election {
 
     /// Begins to look for a leader; `first` is the vote for ourselves, which counts only if we are a voter.
     pub fn start(&mut self, now: u64, first: Vote, out: &mut Outbox) -> Option<Decision> {
+        let own = first;
         let first = if self.quorums.is_voter(self.my_id) { first } else { Vote::NOBODY };
         self.round += 1;
         self.settled = None;
@@ -169,6 +173,7 @@ impl Election {
         let mine = Ballot { vote: first, round: self.round, state: PeerState::Looking, version: 2 };
         self.looking = Some(Looking {
             started: now,
+            own,
             first,
             proposal: first,
             received: BTreeMap::from([(self.my_id, mine)]),
@@ -287,8 +292,9 @@ impl Election {
         if !is_known || !(-1..ROUND_MAX).contains(&notification.election_epoch) {
             return None;
         }
+        let Notification { peer_epoch, zxid, leader, .. } = *notification;
         let ballot = Ballot {
-            vote: Vote { peer_epoch: notification.peer_epoch, zxid: notification.zxid, leader: notification.leader },
+            vote: if is_nobody { Vote::NOBODY } else { Vote { peer_epoch, zxid, leader } },
             round: notification.election_epoch,
             state: notification.state,
             version: notification.version(),
@@ -478,6 +484,10 @@ impl Election {
     /// What we say now: our proposal, or how the election ended.
     fn my_notification(&self) -> Notification {
         let (vote, round, state) = match (&self.looking, &self.settled) {
+            // ZooKeeper: `getInitId` goes by the list, `getInitLastLoggedZxid` and `getPeerEpoch` by the peer type.
+            (Some(looking), _) if looking.proposal == Vote::NOBODY && self.peer_type == PeerType::Participant => {
+                (Vote { leader: Vote::NOBODY.leader, ..looking.own }, self.round, PeerState::Looking)
+            }
             (Some(looking), _) => (looking.proposal, self.round, PeerState::Looking),
             (None, Some(settled)) => (settled.vote, settled.round, settled.state),
             (None, None) => (Vote::NOBODY, self.round, PeerState::Looking),
@@ -659,6 +669,35 @@ mod tests {
         world.start(1, 1, 1);
         world.start(2, 1, 1);
         world.run(&[1, 2], 3_000_000);
+        assert_eq!(world.leaders(), []);
+    }
+
+    /// What the recorded server 4 said when it had learnt that it was no member.
+    #[test]
+    fn a_participant_that_is_in_no_list_votes_for_nobody_and_says_what_it_has() {
+        let mut world = World::new(3);
+        for (peer_type, zxid, peer_epoch) in [(PeerType::Participant, 7, 1), (PeerType::Observer, i64::MIN, i64::MIN)] {
+            let quorums = Quorums::majority_of([1, 2, 3].map(ServerId).into());
+            world.servers.insert(ServerId(4), Election::new(ServerId(4), peer_type, quorums, String::new()));
+            world.start(4, 1, 7);
+            let (_, _, said) = world.queue.pop_back().unwrap();
+            assert_eq!((said.leader.0, said.zxid.0, said.peer_epoch), (i64::MIN, zxid, peer_epoch), "{peer_type:?}");
+        }
+    }
+
+    /// A voter of a proposed list that has not heard of it: its history is no vote, however new.
+    #[test]
+    fn a_vote_for_nobody_is_none_whatever_it_says_beside_it() {
+        let mut world = World::new(3);
+        world.start(1, 1, 5);
+        world.queue.clear();
+        let mine = world.servers[&ServerId(1)].my_notification();
+        let nobody = Notification { leader: Vote::NOBODY.leader, zxid: Zxid(9), peer_epoch: 2, ..mine.clone() };
+        world.act(1, |election, now, out| election.on_notification(now, ServerId(2), &nobody, out));
+        assert_eq!(world.servers[&ServerId(1)].my_notification(), mine);
+        assert_eq!(world.queue.pop_back(), Some((ServerId(1), ServerId(2), mine)), "it is told of the better vote");
+        world.act(1, |election, now, out| election.on_notification(now, ServerId(3), &nobody, out));
+        world.run(&[1], 10_000_000);
         assert_eq!(world.leaders(), []);
     }
 
