@@ -2,9 +2,9 @@
 //! for the recorded one, a digest that of a tree that is as it should be. Only times are free, and must be there.
 
 use super::script::Packet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use zabkit::records::packet;
+use zabkit::records::{op, packet};
 
 /// What was compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -46,16 +46,19 @@ pub enum Field {
 pub fn masked(recorded: &Packet) -> Vec<(Range<usize>, Field)> {
     let bytes = &recorded.bytes;
     if recorded.kind == "SNAP-STREAM" {
-        return super::script::times_of_snapshot();
+        return super::snapshot::times(bytes);
     }
     let kind = i32::from_be_bytes(*bytes.first_chunk().expect("a type"));
     match kind {
         packet::REQUEST | packet::REVALIDATE => vec![(16..24, Field::Session)],
         packet::PING if recorded.from_leader => vec![(4..12, Field::LastProposed)],
         packet::PING => (16..bytes.len() - 4).step_by(12).map(|at| (at..at + 8, Field::Session)).collect(),
-        packet::PROPOSAL | packet::INFORM => {
-            let mut fields = vec![(16..24, Field::Session), (36..44, Field::Time)];
-            if !recorded.kind.ends_with(":error") {
+        packet::PROPOSAL | packet::INFORM | packet::INFORM_AND_ACTIVATE => {
+            // Behind who leads from then on, if that is said.
+            let at = if kind == packet::INFORM_AND_ACTIVATE { 24 } else { 16 };
+            let mut fields = vec![(at..at + 8, Field::Session), (at + 20..at + 28, Field::Time)];
+            let is_error = bytes[at + 28..at + 32] == op::ERROR.to_be_bytes();
+            if !is_error {
                 fields.push((bytes.len() - 12..bytes.len() - 4, Field::Digest));
             }
             fields
@@ -70,6 +73,9 @@ pub struct Comparer {
     /// Sessions of this run, by the recorded ones.
     pub sessions: BTreeMap<i64, i64>,
     pub counts: Counts,
+    /// The packets that were compared, or that the table leaves out, as they stand in the files; whether they are a
+    /// leader's.
+    pub compared: BTreeSet<(bool, Vec<u8>)>,
 }
 
 impl Comparer {
@@ -91,7 +97,15 @@ impl Comparer {
             altered[at] ^= 1;
             self.counts.altered += 1;
         }
+        self.counts.listed += usize::from(recorded.is_listed);
+        self.compared.insert((recorded.from_leader, recorded.recorded.clone()));
         Ok(())
+    }
+
+    /// The table says that this is not said.
+    pub fn leave_out(&mut self, recorded: &Packet) {
+        self.counts.listed += 1;
+        self.compared.insert((recorded.from_leader, recorded.recorded.clone()));
     }
 
     fn judge(&mut self, recorded: &Packet, received: &[u8]) -> Result<(), String> {

@@ -87,7 +87,7 @@ fn follow(mut link: Link, up: &Sender<()>, commits: &Sender<(SessionId, i32)>) {
                 waiting.push((zxid, txn.session, txn.cxid));
                 link.send_packet(&QuorumPacket::Ack { zxid });
             }
-            QuorumPacket::Commit { zxid } => {
+            QuorumPacket::Commit { zxid } | QuorumPacket::CommitAndActivate { zxid, .. } => {
                 waiting.retain(|(of, session, cxid)| {
                     if *of == zxid {
                         let _ = commits.send((*session, *cxid));
@@ -101,7 +101,7 @@ fn follow(mut link: Link, up: &Sender<()>, commits: &Sender<(SessionId, i32)>) {
     }
 }
 
-fn forwarded(session: SessionId, cxid: i32, request: Request) -> ForwardedRequest {
+pub fn forwarded(session: SessionId, cxid: i32, request: Request) -> ForwardedRequest {
     ForwardedRequest { session, cxid, body: ForwardedBody::Request(request), auth: Vec::new() }
 }
 
@@ -110,8 +110,14 @@ pub fn request_of(proposal: &QuorumPacket) -> ForwardedRequest {
     let (QuorumPacket::Proposal { txn, .. } | QuorumPacket::Inform { txn, .. }) = proposal else {
         panic!("{proposal:?}");
     };
-    let txn = Txn::read(&mut Reader::new(txn)).expect("a transaction");
-    let request = match txn.body {
+    request_of_txn(&Txn::read(&mut Reader::new(txn)).expect("a transaction"))
+}
+
+/// The request that became this transaction, where the transaction tells.
+pub fn request_of_txn(txn: &Txn) -> ForwardedRequest {
+    let request = match txn.body.clone() {
+        TxnBody::Delete(body) => Request::Delete(PathVersion { path: Some(body.path), version: -1 }),
+        TxnBody::Error(_) => return refused(txn.session, txn.cxid),
         TxnBody::CreateSession(body) => Request::CreateSession(CreateSessionRequest { timeout_ms: body.timeout_ms }),
         TxnBody::CloseSession { .. } => Request::CloseSession,
         TxnBody::Create(body) => create(&body.path, body.data.as_deref().unwrap_or_default(), body.ephemeral),
@@ -124,7 +130,8 @@ pub fn request_of(proposal: &QuorumPacket) -> ForwardedRequest {
             let (path, data, ttl_ms) = (Some(body.path), body.data, body.ttl_ms);
             Request::CreateTtl(CreateTtlRequest { path, data, acl, flags: 5, ttl_ms })
         }
-        other => panic!("no request for {other:?}"),
+        // Who is told of it says what was asked for.
+        _ => return refused(txn.session, txn.cxid),
     };
     forwarded(txn.session, txn.cxid, request)
 }
@@ -147,6 +154,16 @@ pub fn filler(last: Zxid, nodes: i32) -> Vec<ForwardedRequest> {
         requests.push(forwarded(session, cxid, request));
     }
     requests
+}
+
+/// A request that becomes an error: what it would create is there.
+pub fn refused(session: SessionId, cxid: i32) -> ForwardedRequest {
+    forwarded(session, cxid, create("/zookeeper", b"", false))
+}
+
+pub fn create_request(path: &str, data: &[u8]) -> CreateRequest {
+    let Request::Create(create) = create(path, data, false) else { panic!("create makes a create") };
+    create
 }
 
 fn create(path: &str, data: &[u8], is_ephemeral: bool) -> Request {

@@ -4,27 +4,35 @@
 //! come between each other is a matter of moments: there each kind is compared in its own order, and a COMMIT must
 //! stand behind its PROPOSAL.
 
-use super::compare::{Comparer, Counts};
+use super::before::Before;
+use super::compare::Comparer;
+use super::election;
 use super::helper::{self, Helper};
-use super::learner::{Before, leader_of};
+use super::learner::leader_of;
 use super::puppets::{Heard, Policy};
+use super::reconfig;
 use super::script::{Packet, Sequence};
+use super::snapshot;
+use super::table::{Instead, Table};
 use super::world::{Link, World, decode};
 use std::collections::{BTreeSet, VecDeque};
 use zabkit::records::*;
 
 /// Replays one sequence.
-pub fn replay(sequence: &Sequence) -> Result<Counts, String> {
+pub fn replay(sequence: &Sequence) -> Result<Comparer, String> {
+    if let Some(number) = reconfig::number(sequence) {
+        return reconfig::replay_leader(sequence, number);
+    }
     let leader = leader_of(sequence);
     let info = sequence.find("LEADERINFO").expect("each has one").decoded();
     let QuorumPacket::LeaderInfo { epoch, .. } = info else { panic!("{info:?}") };
     // What another leader has left it with.
-    let before = (epoch.0 > 1).then(|| Before::of_leader(sequence));
+    let before = Before::of_leader(sequence);
     let helper_id = (1..=3).map(ServerId).find(|id| *id != leader && *id != sequence.learner).expect("three vote");
     let former = if sequence.is_observer { helper_id } else { sequence.learner };
     let policy = match &before {
         None => Policy::Elect,
-        Some(before) => Policy::Settled { leader: former, zxid: before.zxid, peer_epoch: 1 },
+        Some(before) => Policy::Settled { leader: former, zxid: before.zxid, peer_epoch: before.accepted.0 },
     };
     let world = World::start(sequence, leader, policy);
     if let Some(before) = &before {
@@ -33,33 +41,44 @@ pub fn replay(sequence: &Sequence) -> Result<Counts, String> {
         world.puppets.set(Policy::Elect);
     }
     let mut comparer = Comparer::default();
-    if sequence.name == "sequence-00" {
-        compare_first_words(&world, &mut comparer)?;
+    // What it says when it begins to look for a leader.
+    match &*sequence.name {
+        "sequence-00" => compare_first_words(&world, &mut comparer)?,
+        "sequence-11" => {
+            let said = world.puppets.next_notification();
+            election::compare(&world.ports, election::FOUNDER, &said, &mut comparer)?;
+        }
+        _ => {}
     }
     let last = before.map_or(Zxid::ZERO, |before| before.zxid);
     let helper = Helper::new(helper_id, epoch, last);
-    let mut replay =
-        Replay { link: world.connect(), world, helper, comparer, received: VecDeque::new(), proposed: BTreeSet::new() };
+    let link = world.connect();
+    let mut replay = Replay::new(world, link, helper, comparer);
     replay.prepare()?;
     replay.run()?;
-    if sequence.name == "sequence-00" {
-        let leading = replay.world.puppets.ask(ServerId(3));
-        super::election::compare(&replay.world, "NOTIFICATION:LEADING", &leading, &mut replay.comparer)?;
+    let asked = match &*sequence.name {
+        "sequence-00" => Some((ServerId(3), election::LEADING)),
+        "sequence-11" => Some((ServerId(2), election::LEADING_AGREED)),
+        _ => None,
+    };
+    if let Some((who, message)) = asked {
+        let said = replay.world.puppets.ask(who);
+        election::compare(&replay.world.ports, message, &said, &mut replay.comparer)?;
     }
-    Ok(replay.comparer.counts)
+    Ok(replay.comparer)
 }
 
-/// What it says when it begins to look for a leader.
+/// How it connects, and its first vote.
 fn compare_first_words(world: &World, comparer: &mut Comparer) -> Result<(), String> {
     let (mut initial, mut vote) = (false, false);
     while !(initial && vote) {
         match world.puppets.next() {
             (_, Heard::Initial(bytes)) if !initial => {
-                super::election::compare(world, "INITIAL:v1", &bytes, comparer)?;
+                election::compare(&world.ports, election::INITIAL, &bytes, comparer)?;
                 initial = true;
             }
             (_, Heard::Notification(bytes)) if !vote => {
-                super::election::compare(world, "NOTIFICATION:LOOKING", &bytes, comparer)?;
+                election::compare(&world.ports, election::LOOKING, &bytes, comparer)?;
                 vote = true;
             }
             _ => {}
@@ -68,20 +87,32 @@ fn compare_first_words(world: &World, comparer: &mut Comparer) -> Result<(), Str
     Ok(())
 }
 
-struct Replay {
+/// A session of the run `main`.
+const LATER_SESSION: SessionId = SessionId(0x0200_0013_f3f6_0001);
+
+/// A server as a leader, beside the recorded learner.
+pub struct Replay {
     world: World,
     /// To the learner whose connection was recorded.
     link: Link,
     /// Another learner.
     helper: Helper,
-    comparer: Comparer,
+    pub comparer: Comparer,
     /// Not compared yet.
     received: VecDeque<Vec<u8>>,
     /// Proposals that have come.
     proposed: BTreeSet<Zxid>,
+    /// The nodes of its snapshot are compared, and not their order.
+    has_same_nodes: bool,
 }
 
 impl Replay {
+    pub fn new(world: World, link: Link, helper: Helper, comparer: Comparer) -> Replay {
+        let has_same_nodes = Table::load().get(&world.sequence.name) == Some(&Instead::SameNodes);
+        let (received, proposed) = Default::default();
+        Replay { world, link, helper, comparer, received, proposed, has_same_nodes }
+    }
+
     /// What has happened before the recorded learner connects.
     fn prepare(&mut self) -> Result<(), String> {
         let sequence = &self.world.sequence;
@@ -96,16 +127,11 @@ impl Replay {
         self.helper.join(&self.world)?;
         let mut requests = match &*sequence.name {
             "sequence-03" => helper::filler(Zxid(0x1_0000_003a), 5),
-            "sequence-04" => helper::filler(Zxid(0x1_0000_003f), 9),
+            // Of the session that the tree came with.
+            "sequence-04" => (1..=0x3f).map(|cxid| helper::refused(LATER_SESSION, cxid)).collect(),
             "sequence-05" => helper::filler(Zxid(0x1_0000_0040), 10),
             _ => Vec::new(),
         };
-        if sequence.name == "sequence-04" {
-            let later = sequence.packets.iter().find(|packet| packet.name() == "PROPOSAL").map(Packet::decoded);
-            // The session that goes on afterwards, in the place of the last request.
-            requests.pop();
-            requests.extend(later.as_ref().map(helper::session_of));
-        }
         if sequence.name == "sequence-05" {
             // The session that the history is of, in the place of the last request.
             requests.pop();
@@ -118,19 +144,21 @@ impl Replay {
         Ok(())
     }
 
-    fn run(&mut self) -> Result<(), String> {
+    pub fn run(&mut self) -> Result<(), String> {
         let packets = self.world.sequence.packets.clone();
         let (mut is_serving, mut requested) = (false, BTreeSet::new());
         for packet in &packets {
             let decoded = (packet.kind != "SNAP-STREAM").then(|| packet.decoded());
             match &decoded {
                 Some(QuorumPacket::Request(request)) => {
-                    requested.insert((request.session, request.cxid, request.body.op()));
+                    requested.insert((request.session, request.cxid));
                 }
                 Some(proposal @ (QuorumPacket::Proposal { .. } | QuorumPacket::Inform { .. })) if is_serving => {
-                    let request = helper::request_of(proposal);
-                    if !requested.contains(&(request.session, request.cxid, request.body.op())) {
-                        self.helper.begin(request)?;
+                    let made = helper::request_of(proposal);
+                    let key = (made.session, made.cxid);
+                    if !requested.contains(&key) {
+                        let asked = self.world.sequence.asked.get(&key);
+                        self.helper.begin(asked.cloned().unwrap_or(made))?;
                     }
                 }
                 _ => {}
@@ -139,15 +167,17 @@ impl Replay {
                 self.link.send(&packet.bytes);
                 continue;
             }
-            let received = self.take(packet, is_serving)?;
+            let mut received = self.take(packet, is_serving)?;
+            let mut packet = packet.clone();
+            if packet.kind == "SNAP-STREAM" && self.has_same_nodes {
+                (packet.bytes, packet.is_listed) = (snapshot::in_order(&packet.bytes), true);
+                received = snapshot::in_order(&received);
+            }
             if packet.kind == "UPTODATE" {
                 is_serving = true;
                 self.helper.join(&self.world)?;
             }
-            if packet.kind == "SNAP-STREAM" && self.world.sequence.name == "sequence-04" {
-                continue; // That of a tree whose history was not recorded.
-            }
-            self.comparer.compare(packet, &received)?;
+            self.comparer.compare(&packet, &received)?;
         }
         Ok(())
     }

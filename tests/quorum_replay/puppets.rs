@@ -80,19 +80,41 @@ impl Puppets {
         self.heard.recv_timeout(PATIENCE).expect("the server is silent")
     }
 
+    /// The next notification of the server, with its length.
+    pub fn next_notification(&self) -> Vec<u8> {
+        loop {
+            if let (_, Heard::Notification(said)) = self.next() {
+                return said;
+            }
+        }
+    }
+
     /// As `from`, looking for a leader: what the server answers.
     pub fn ask(&self, from: ServerId) -> Vec<u8> {
-        let question = Notification {
+        self.ask_in(from, self.question(from).form)
+    }
+
+    /// What `from` says when it looks for a leader.
+    pub fn question(&self, from: ServerId) -> Notification {
+        Notification {
             state: PeerState::Looking,
             leader: from,
             zxid: Zxid(0),
             election_epoch: 1,
             peer_epoch: 0,
             form: NotificationForm::V2 { version: 2, config: self.common.config.clone() },
-        };
+        }
+    }
+
+    /// The same in a form of former releases.
+    pub fn ask_in(&self, from: ServerId, form: NotificationForm) -> Vec<u8> {
+        let question = Notification { form, ..self.question(from) };
         let mut bytes = Vec::new();
         question.write(&mut bytes);
         while self.heard.try_recv().is_ok() {}
+        if !self.common.links.lock().unwrap().contains_key(&from) {
+            self.common.dial(from);
+        }
         self.common.links.lock().unwrap().get_mut(&from).expect("it has a link").write_all(&bytes).unwrap();
         loop {
             if let (to, Heard::Notification(bytes)) = self.next()
@@ -111,15 +133,24 @@ impl Common {
         let _ = self.heard.send((id, Heard::Initial(initial)));
         if id > self.server {
             drop(stream);
-            let Ok(mut dialed) = TcpStream::connect(self.addr) else { return };
-            let mut bytes = Vec::new();
-            let addresses = InitialAddresses::One("127.0.0.1:1".to_owned());
-            Initial { server: id, addresses }.write(&mut bytes);
-            let _ = dialed.write_all(&bytes);
-            stream = dialed;
+            return self.dial(id);
         } else if let Some(greet) = &self.greet {
             greet(&mut stream);
         }
+        self.keep(id, stream);
+    }
+
+    /// `id` dials the server under test, whose id is less.
+    fn dial(self: &Arc<Self>, id: ServerId) {
+        let Ok(mut stream) = TcpStream::connect(self.addr) else { return };
+        let mut bytes = Vec::new();
+        let addresses = InitialAddresses::One("127.0.0.1:1".to_owned());
+        Initial { server: id, addresses }.write(&mut bytes);
+        let _ = stream.write_all(&bytes);
+        self.keep(id, stream);
+    }
+
+    fn keep(self: &Arc<Self>, id: ServerId, stream: TcpStream) {
         self.links.lock().unwrap().insert(id, stream.try_clone().expect("a descriptor"));
         let common = self.clone();
         std::thread::spawn(move || common.serve(id, stream));

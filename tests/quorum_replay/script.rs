@@ -1,12 +1,10 @@
 //! The recordings of `tests/testdata/quorum`, with the addresses of this run in the place of theirs.
 
-use super::compare::Field;
 use super::vectors::{json_files, list, text, unhex};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::ops::Range;
 use zabkit::jute::Reader;
-use zabkit::records::{QuorumPacket, ServerId};
+use zabkit::records::{ForwardedRequest, QuorumPacket, ServerId, SessionId};
 
 /// One packet, or a snapshot's stream, as it was seen on the wire.
 #[derive(Clone, Debug)]
@@ -15,12 +13,39 @@ pub struct Packet {
     /// `PROPOSAL:create`
     pub kind: String,
     pub bytes: Vec<u8>,
+    /// As it stands in the file, with the recorded addresses; nothing if it does not stand there.
+    pub recorded: Vec<u8>,
+    /// It is not as it was recorded, as the table of differences says.
+    pub is_listed: bool,
 }
 
 impl Packet {
+    pub fn new(from_leader: bool, kind: &str, recorded: Vec<u8>) -> Packet {
+        Packet { from_leader, kind: kind.to_owned(), bytes: recorded.clone(), recorded, is_listed: false }
+    }
+
+    /// One that was not recorded, and must have been said.
+    pub fn made(from_leader: bool, packet: &QuorumPacket) -> Packet {
+        let mut made = Packet::new(from_leader, packet.name(), Vec::new());
+        packet.write(&mut made.bytes);
+        made
+    }
+
+    /// Says this instead, by the table of differences.
+    pub fn replace(&mut self, packet: &QuorumPacket) {
+        self.bytes.clear();
+        packet.write(&mut self.bytes);
+        self.is_listed = true;
+    }
+
     /// `PROPOSAL`
     pub fn name(&self) -> &str {
         self.kind.split(':').next().unwrap_or_default()
+    }
+
+    /// With the addresses of this run.
+    pub fn at(&self, ports: &Ports) -> Packet {
+        Packet { bytes: ports.replace(&self.bytes), ..self.clone() }
     }
 
     pub fn decoded(&self) -> QuorumPacket {
@@ -40,6 +65,10 @@ pub struct Sequence {
     pub packets: Vec<Packet>,
     /// Lines `server.N=` of the leader's configuration, as in NEWLEADER.
     pub servers: BTreeMap<ServerId, String>,
+    /// The same of the files that the ensemble began with.
+    pub founders: BTreeMap<ServerId, String>,
+    /// What clients of other servers asked for, by session and cxid.
+    pub asked: BTreeMap<(SessionId, i32), ForwardedRequest>,
 }
 
 impl Sequence {
@@ -50,8 +79,9 @@ impl Sequence {
     /// With the addresses of this run.
     pub fn at(&self, ports: &Ports) -> Sequence {
         let mut sequence = self.clone();
-        sequence.packets.iter_mut().for_each(|packet| packet.bytes = ports.replace(&packet.bytes));
-        sequence.servers.values_mut().for_each(|line| *line = ports.replace_text(line));
+        sequence.packets.iter_mut().for_each(|packet| *packet = packet.at(ports));
+        let lines = sequence.servers.values_mut().chain(sequence.founders.values_mut());
+        lines.for_each(|line| *line = ports.replace_text(line));
         sequence
     }
 }
@@ -59,16 +89,16 @@ impl Sequence {
 /// All recorded sequences, in their order.
 pub fn sequences() -> Vec<Sequence> {
     let (_, file) = json_files("quorum").into_iter().find(|(name, _)| name == "sequences").expect("they are there");
+    let mut founders: BTreeMap<String, BTreeMap<ServerId, String>> = BTreeMap::new();
     list(&file, "sequences")
         .iter()
         .enumerate()
         .map(|(index, sequence)| {
             let packets: Vec<Packet> = list(sequence, "packets")
                 .iter()
-                .map(|packet| Packet {
-                    from_leader: text(packet, "from") == "leader",
-                    kind: text(packet, "kind").to_owned(),
-                    bytes: unhex(&packet["hex"]),
+                .map(|packet| {
+                    let from_leader = text(packet, "from") == "leader";
+                    Packet::new(from_leader, text(packet, "kind"), unhex(&packet["hex"]))
                 })
                 .collect();
             let (QuorumPacket::FollowerInfo { info, .. } | QuorumPacket::ObserverInfo { info, .. }) =
@@ -82,34 +112,49 @@ pub fn sequences() -> Vec<Sequence> {
                 let (id, line) = line.strip_prefix("server.")?.split_once('=')?;
                 Some((ServerId(id.parse().expect("an id")), line.to_owned()))
             };
+            let run = text(sequence, "run").to_owned();
+            let servers: BTreeMap<ServerId, String> = config.lines().filter_map(line).collect();
             Sequence {
                 name: format!("sequence-{index:02}"),
-                run: text(sequence, "run").to_owned(),
+                founders: founders.entry(run.clone()).or_insert_with(|| servers.clone()).clone(),
+                run,
                 learner: info.server,
                 is_observer: text(sequence, "learner") == "observer",
-                servers: config.lines().filter_map(line).collect(),
+                servers,
                 packets,
+                asked: BTreeMap::new(),
             }
         })
         .collect()
 }
 
-/// The first recorded packet of this kind in a file.
-pub fn recorded(file: &str, kind: &str) -> Vec<u8> {
+/// All single packets of a file, in their order.
+pub fn singles(file: &str) -> Vec<Packet> {
     let (_, file) = json_files("quorum").into_iter().find(|(name, _)| name == file).expect("it is there");
-    let packet = list(&file, "packets").iter().find(|packet| text(packet, "kind") == kind);
-    unhex(&packet.expect("it was recorded")["hex"])
+    let single = |packet: &serde_json::Value| {
+        // Election messages have no leader.
+        let from_leader = text(packet, "direction").starts_with("leader");
+        Packet::new(from_leader, text(packet, "kind"), unhex(&packet["hex"]))
+    };
+    list(&file, "packets").iter().chain(list(&file, "messages")).map(single).collect()
 }
 
-/// Where times stand in the snapshot of a fresh ensemble; its other fields that may differ do not.
-pub fn times_of_snapshot() -> Vec<(Range<usize>, Field)> {
-    let (_, file) = json_files("quorum").into_iter().find(|(name, _)| name == "handshake").expect("it is there");
-    let stream = list(&file, "packets").iter().find(|packet| text(packet, "kind") == "SNAP-STREAM").expect("one");
-    let fields = list(stream, "variableFields").iter().filter(|field| text(field, "name").ends_with("time"));
-    let number = |value: &serde_json::Value| value.as_u64().expect("a number") as usize;
-    let range =
-        |field: &serde_json::Value| number(&field["offset"])..number(&field["offset"]) + number(&field["length"]);
-    fields.map(|field| (range(field), Field::Time)).collect()
+/// All packets of a file.
+pub fn packets(file: &str) -> Vec<Packet> {
+    match file {
+        "sequences" => sequences().into_iter().flat_map(|sequence| sequence.packets).collect(),
+        file => singles(file),
+    }
+}
+
+/// The first recorded packet of this kind in a file.
+pub fn single(file: &str, kind: &str) -> Packet {
+    singles(file).into_iter().find(|packet| packet.kind == kind).expect("it was recorded")
+}
+
+/// A message of the election port.
+pub fn message(index: usize) -> Packet {
+    singles("election").swap_remove(index)
 }
 
 /// The recorded ports and those of this run, which are as long.
@@ -130,7 +175,7 @@ impl Ports {
         Ports(ports)
     }
 
-    fn replace_text(&self, text: &str) -> String {
+    pub fn replace_text(&self, text: &str) -> String {
         String::from_utf8(self.replace(text.as_bytes())).expect("digits replace digits")
     }
 

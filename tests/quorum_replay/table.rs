@@ -11,6 +11,14 @@ const HEADING: &str = "## Recorded conversations between servers";
 pub enum Instead {
     /// `no ACK of a DIFF`: the ACK of NEWLEADER stands for all that came before it.
     NoAcksOfDiff,
+    /// `round 2`: of a notification.
+    Round(i64),
+    /// `as they came`: the ids of a client.
+    IdsAsTheyCame,
+    /// `sorted`: the paths of a session's ephemerals.
+    PathsInOrder,
+    /// `the same nodes`: a snapshot's.
+    SameNodes,
 }
 
 pub struct Table(BTreeMap<String, Instead>);
@@ -21,6 +29,10 @@ impl Table {
         for (names, instead) in differences::lines(&differences::page(), HEADING) {
             let instead = match instead.split('`').nth(1) {
                 Some("no ACK of a DIFF") => Instead::NoAcksOfDiff,
+                Some(round) if round.starts_with("round ") => Instead::Round(round[6..].parse().expect("a number")),
+                Some("as they came") => Instead::IdsAsTheyCame,
+                Some("sorted") => Instead::PathsInOrder,
+                Some("the same nodes") => Instead::SameNodes,
                 other => panic!("the replay cannot check {other:?}"),
             };
             for name in names.split('`').skip(1).step_by(2) {

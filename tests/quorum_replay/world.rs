@@ -13,6 +13,9 @@ use zabkit::server::{Config, Listeners, Server};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The server that joins where the members change, and its own line in its file.
+const JOINER: (ServerId, &str) = (ServerId(4), "127.0.0.1:31104:31204:observer;127.0.0.1:31304");
+
 pub struct World {
     id: ServerId,
     pub server: Server,
@@ -25,7 +28,7 @@ pub struct World {
     pub election_addr: SocketAddr,
     /// The others' quorum ports.
     pub quorum: BTreeMap<ServerId, TcpListener>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -34,11 +37,21 @@ impl World {
         World::start_with(sequence, id, policy, "", None)
     }
 
+    /// Starts the server anew on what it has on its disk.
+    pub fn restart(&mut self) {
+        self.server.stop();
+        let config = Config::from_file(&self.dir.path().join("zoo.cfg")).unwrap();
+        self.server = Server::start(config, Listeners::default()).unwrap();
+    }
+
     /// As [`World::start`], with more lines of its configuration, and what the others say behind INITIAL.
     pub fn start_with(sequence: &Sequence, id: ServerId, policy: Policy, settings: &str, greet: Greet) -> World {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        // Where the members can change, the client's address is in the member's line.
+        let has_address = sequence.run == "reconfig";
+        let joiner = has_address.then_some(JOINER.0);
         let mut sockets: BTreeMap<ServerId, [TcpListener; 3]> =
-            sequence.servers.keys().map(|&id| (id, [bind(), bind(), bind()])).collect();
+            sequence.founders.keys().copied().chain(joiner).map(|id| (id, [bind(), bind(), bind()])).collect();
         let ports = Ports::of(sockets.iter().map(|(&id, sockets)| (id, sockets.each_ref())));
         let sequence = sequence.at(&ports);
         let dir = tempfile::tempdir().unwrap();
@@ -47,43 +60,41 @@ impl World {
             "dataDir={data}\ntickTime=50\ninitLimit=400\nsyncLimit=400\n\
              minSessionTimeout=1000\nmaxSessionTimeout=60000\npreAllocSize=64\nextendedTypesEnabled=true\n"
         );
-        // Where the members can change, the client's address is in the member's line.
-        let has_address = sequence.run == "reconfig";
-        text += if has_address { "reconfigEnabled=true\n" } else { "clientPort=0\nclientPortAddress=127.0.0.1\n" };
+        text += if has_address {
+            "reconfigEnabled=true\nskipACL=yes\n"
+        } else {
+            "clientPort=0\nclientPortAddress=127.0.0.1\n"
+        };
         if sequence.run == "local" {
             text += "localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\n";
         }
         text += settings;
-        for (id, line) in &sequence.servers {
-            let _ = writeln!(text, "server.{id}={line}");
+        let mut lines = String::new();
+        for (id, line) in &sequence.founders {
+            let _ = writeln!(lines, "server.{id}={line}");
         }
+        text += &lines;
+        // A server that is about to join says so in its own file alone, and is told of what has become of the others'.
+        let is_member = sequence.founders.contains_key(&id);
+        if !is_member {
+            let _ = writeln!(text, "server.{id}={}", ports.replace_text(JOINER.1));
+        }
+        let told = lines + if is_member { "version=0" } else { "version=100000000" };
         let file = dir.path().join("zoo.cfg");
         std::fs::write(&file, text).unwrap();
         std::fs::write(dir.path().join("myid"), format!("{id}\n")).unwrap();
         let [quorum, election, client] = sockets.remove(&id).expect("it is a member");
         let (quorum_port, addr) = (quorum.local_addr().unwrap().port(), election.local_addr().unwrap());
-        let mut config = String::new();
-        sequence.servers.iter().for_each(|(id, line)| config += &format!("server.{id}={line}\n"));
         let (mut quorum_listeners, mut election_listeners) = (BTreeMap::new(), Vec::new());
         for (id, [quorum, election, _]) in sockets {
             quorum_listeners.insert(id, quorum);
             election_listeners.push((id, election));
         }
-        let puppets = Puppets::start(id, addr, election_listeners, config + "version=0", policy, greet);
+        let puppets = Puppets::start(id, addr, election_listeners, told, policy, greet);
         let listeners =
             Listeners { client: has_address.then_some(client), election: Some(election), quorum: Some(quorum) };
         let server = Server::start(Config::from_file(&file).unwrap(), listeners).unwrap();
-        World {
-            id,
-            server,
-            puppets,
-            sequence,
-            ports,
-            quorum_port,
-            election_addr: addr,
-            quorum: quorum_listeners,
-            _dir: dir,
-        }
+        World { id, server, puppets, sequence, ports, quorum_port, election_addr: addr, quorum: quorum_listeners, dir }
     }
 
     /// Whether our server is the observer of the recording.
