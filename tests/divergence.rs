@@ -66,9 +66,17 @@ fn bent(dir: &Path, txns: usize) -> (Ensemble, ServerId) {
         wait_for_equal_trees(&ensemble);
     }
     ensemble.ids().iter().for_each(|id| ensemble.kill(*id).unwrap());
-    let bent = ServerId(1);
+    // One of the first two of before: who came too late for them was sent a snapshot, which is a newer one.
+    let snapshots = |id: ServerId| {
+        let files = fs::read_dir(ensemble.data_dir(id).join("version-2")).unwrap();
+        files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("snapshot.")).count()
+    };
+    let has_first = |id: &ServerId| snapshots(*id) == 1 && ensemble.data_dir(*id).join("version-2/snapshot.0").exists();
+    let bent = ensemble.ids().into_iter().find(has_first).unwrap();
     bend_snapshot(&ensemble.data_dir(bent));
-    ensemble.ids().iter().for_each(|id| ensemble.restart(*id).unwrap());
+    // A server with a higher id comes next, and leads.
+    let others = ensemble.ids().into_iter().rev().filter(|id| *id != bent);
+    std::iter::once(bent).chain(others).for_each(|id| ensemble.restart(id).unwrap());
     (ensemble, bent)
 }
 
