@@ -36,6 +36,11 @@ impl ConfigFiles {
         Some(ConfigFiles { my_id, path, has_static_file: config.file.is_some() })
     }
 
+    /// Those of a server that was started without a file.
+    pub fn in_directory(my_id: ServerId, data_dir: &Path) -> ConfigFiles {
+        ConfigFiles { my_id, path: data_dir.join("zoo.cfg"), has_static_file: false }
+    }
+
     fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);

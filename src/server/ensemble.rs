@@ -1,20 +1,25 @@
 //! Servers of one ensemble in this process, on 127.0.0.1: for tests, Python's `Ensemble` and demonstrations.
 //!
 //! Each member's ports are reserved for the life of the ensemble, so they are known before anybody is told of them, a
-//! member that is down refuses connections, and nobody else takes its port meanwhile.
+//! member that is down refuses connections, and nobody else takes its port meanwhile. The list of members can be changed
+//! while they run, so all of them are servers of an ensemble, also one on its own: [`growth`](super::growth).
 
 use super::config::QuorumConfig;
 use super::disk_faults::DiskFaults;
 use super::injuries::Injuries;
 use super::journal::{Journal, LogLine, Transition};
-use super::listen::{Listeners, Reserved};
 use super::log;
+use super::members::{First, Member, MemberPorts};
 use super::net_faults::{NetFaults, Slow};
+use super::operator::Operator;
 use super::status::Signal;
 use super::temporary::TemporaryDir;
-use super::{Config, Exit, LimitsConfig, NodesConfig, Role, Server, SessionsConfig, StartError, Status, Whitelist};
+use super::{
+    AuthConfig, Config, Exit, LimitsConfig, Listeners, NodesConfig, Role, Server, SessionsConfig, StartError, Status,
+    Whitelist,
+};
 use crate::peer::{CatchUpRules, RoleRules};
-use crate::records::{Epoch, HostPort, PeerType, ServerAddr, ServerId, Zxid};
+use crate::records::{Configuration, Epoch, PeerType, ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +36,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// What an ensemble is to be. The defaults are for tests on a busy machine: quick, but not nervous.
 #[derive(Clone, Debug)]
 pub struct EnsembleConfig {
-    /// How many servers vote; their ids are 1, 2, …
+    /// How many servers vote; their ids are 1, 2, … An ensemble that has grown or shrunk in `dir` is as it was left.
     pub servers: usize,
     /// How many more follow without a vote; their ids come behind.
     pub observers: usize,
@@ -91,6 +96,9 @@ pub enum EnsembleError {
     /// What was waited for did not come in time.
     #[error("no {what} within {} s; {status}", .waited.as_secs_f64())]
     TimedOut { what: String, waited: Duration, status: String },
+    /// A change of the list was asked for and its answer did not come. Asking again does no harm.
+    #[error("whether {change} is not known: {reason}")]
+    Undecided { change: String, reason: String },
 }
 
 /// A running ensemble. Dropping it ends it.
@@ -99,66 +107,70 @@ pub struct Ensemble {
     dir: PathBuf,
     /// `dir`, if it goes at the end.
     temporary: Option<TemporaryDir>,
-    ports: BTreeMap<ServerId, MemberPorts>,
-    members: Mutex<BTreeMap<ServerId, Arc<Server>>>,
+    members: Mutex<BTreeMap<ServerId, Member>>,
+    /// Held by whoever changes the list; the id that the next member gets.
+    pub(super) next_id: Mutex<i64>,
+    pub(super) operator: Operator,
     /// Set by [`Ensemble::shutdown`]; the members are kept for their last status.
     is_shut: Mutex<bool>,
     /// Whoever still waits for something waits in vain.
     is_ending: AtomicBool,
-    signal: Arc<Signal>,
+    pub(super) signal: Arc<Signal>,
     net: Arc<NetFaults>,
-    disks: BTreeMap<ServerId, Arc<DiskFaults>>,
     journal: Arc<Journal>,
-}
-
-struct MemberPorts {
-    client: Reserved,
-    quorum: Reserved,
-    election: Reserved,
 }
 
 impl Ensemble {
     /// Starts all members; the election goes on.
     pub fn start(config: EnsembleConfig) -> Result<Ensemble, StartError> {
         log::install();
-        let reserve = |what: &'static str| {
-            Reserved::new().map_err(|source| StartError::Bind { what, addr: "127.0.0.1:0".to_owned(), source })
-        };
-        let mut ports = BTreeMap::new();
-        for id in 1..=config.servers.max(1) + config.observers {
-            let (client, quorum, election) = (reserve("client")?, reserve("quorum")?, reserve("election")?);
-            ports.insert(ServerId(id as i64), MemberPorts { client, quorum, election });
-        }
         let temporary = match &config.dir {
             Some(_) => None,
             None => Some(TemporaryDir::new().map_err(StartError::Temporary)?),
         };
         let dir =
             config.dir.as_deref().or(temporary.as_ref().map(TemporaryDir::path)).unwrap_or(Path::new("")).to_owned();
-        let disk = || if temporary.is_some() { DiskFaults::of_temporary() } else { DiskFaults::default() };
-        let disks = ports.keys().map(|&id| (id, Arc::new(disk()))).collect();
-        let (members, is_shut, signal) = Default::default();
-        let (net, journal, is_ending) = Default::default();
+        let First { roles, version, next_id } = First::in_directory(&dir, config.servers.max(1), config.observers);
+        let (is_shut, signal, net, journal, is_ending) = Default::default();
+        let members = Mutex::default();
+        let (next_id, operator) = (Mutex::new(next_id), Operator::new());
         let ensemble =
-            Ensemble { config, dir, temporary, ports, members, is_shut, is_ending, signal, net, disks, journal };
+            Ensemble { config, dir, temporary, members, next_id, operator, is_shut, is_ending, signal, net, journal };
+        let mut members = BTreeMap::new();
+        for (id, role) in roles {
+            members.insert(id, ensemble.new_member(role)?);
+        }
+        let servers = members.iter().map(|(&id, member)| (id, member.line())).collect();
+        let list = Arc::new(Configuration { version, servers, ..Configuration::default() });
+        for member in members.values_mut() {
+            (member.list, member.is_listed) = (list.clone(), true);
+        }
+        *ensemble.lock() = members;
         ensemble.start_all()?;
         Ok(ensemble)
+    }
+
+    /// Ports and a disk for one more member, which is in no list yet.
+    pub(super) fn new_member(&self, role: PeerType) -> Result<Member, StartError> {
+        let disk = if self.temporary.is_some() { DiskFaults::of_temporary() } else { DiskFaults::default() };
+        Ok(Member {
+            ports: Arc::new(MemberPorts::reserve()?),
+            disk: Arc::new(disk),
+            role,
+            is_listed: false,
+            list: Arc::default(),
+            server: None,
+        })
     }
 
     /// Starts all members at once. All listen before the first one dials: a refused connect would tell it that the
     /// others are down, and two servers would elect a leader that the third one does not know.
     fn start_all(&self) -> Result<(), StartError> {
-        let listeners =
-            self.ports.values().map(|ports| ports.listen(self.ports.len())).collect::<Result<Vec<_>, _>>()?;
+        let members = self.lock().clone();
+        let listeners = members.values().map(|member| member.ports.listen()).collect::<Result<Vec<_>, _>>()?;
         std::thread::scope(|scope| {
-            let start = |(&id, listeners)| {
-                scope.spawn(move || {
-                    let server = self.start_member(id, listeners)?;
-                    self.lock().insert(id, server);
-                    Ok(())
-                })
-            };
-            let starting: Vec<_> = self.ports.keys().zip(listeners).map(start).collect();
+            let start = |((&id, member), listeners)| scope.spawn(move || self.start_member(id, member, listeners));
+            let starting: Vec<_> = members.iter().zip(listeners).map(start).collect();
             let panicked = |panic| std::panic::resume_unwind(panic);
             let started: Vec<_> = starting.into_iter().map(|start| start.join().unwrap_or_else(panicked)).collect();
             started.into_iter().collect()
@@ -167,26 +179,20 @@ impl Ensemble {
 
     /// `127.0.0.1:p1,127.0.0.1:p2,…`
     pub fn hosts(&self) -> String {
-        let hosts = self.ports.values().map(|ports| format!("127.0.0.1:{}", ports.client.port()));
-        hosts.collect::<Vec<_>>().join(",")
+        let hosts = |member: &Member| format!("127.0.0.1:{}", member.ports.client.port());
+        self.lock().values().filter(|member| member.is_listed).map(hosts).collect::<Vec<_>>().join(",")
     }
 
+    /// The members of the moment.
     pub fn ids(&self) -> Vec<ServerId> {
-        self.ports.keys().copied().collect()
+        let members = self.lock();
+        members.iter().filter(|(_, member)| member.is_listed).map(|(&id, _)| id).collect()
     }
 
     /// Where clients of one member connect.
     pub fn client_addr(&self, id: ServerId) -> Result<SocketAddr, EnsembleError> {
-        let ports = self.ports.get(&id).ok_or(EnsembleError::Unknown(id))?;
+        let ports = self.known(id)?.ports;
         Ok(SocketAddr::from(([127, 0, 0, 1], ports.client.port())))
-    }
-
-    /// Lets another member lead; see [`Server::hand_over`].
-    pub fn hand_over(&self, timeout: Duration) -> Result<ServerId, EnsembleError> {
-        let leader = self.wait_for_leader(timeout)?;
-        let server = self.lock().get(&leader).cloned().ok_or(EnsembleError::Unknown(leader))?;
-        server.hand_over(timeout).map_err(|error| EnsembleError::Refused(error.to_string()))?;
-        self.wait_for_leader(timeout)
     }
 
     /// The directory of one member.
@@ -220,14 +226,20 @@ impl Ensemble {
         leaders.max_by_key(|(_, status)| status.epoch).map(|(id, _)| id)
     }
 
-    fn reaches_majority(&self, id: ServerId) -> bool {
-        let voters = || self.ids().into_iter().filter(|&other| self.role(other) == PeerType::Participant);
-        2 * voters().filter(|&other| other == id || !self.net.is_cut(id, other)).count() > voters().count()
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
     }
 
-    /// What a member is in the configuration.
-    fn role(&self, id: ServerId) -> PeerType {
-        if id.0 <= self.config.servers.max(1) as i64 { PeerType::Participant } else { PeerType::Observer }
+    fn reaches_majority(&self, id: ServerId) -> bool {
+        let voters = self.voters();
+        2 * voters.iter().filter(|&&other| other == id || !self.net.is_cut(id, other)).count() > voters.len()
+    }
+
+    /// The members of the moment that vote.
+    pub(super) fn voters(&self) -> Vec<ServerId> {
+        let members = self.lock();
+        let votes = |member: &Member| member.is_listed && member.role == PeerType::Participant;
+        members.iter().filter(|(_, member)| votes(member)).map(|(&id, _)| id).collect()
     }
 
     /// Blocks until there is a leader that serves.
@@ -254,7 +266,7 @@ impl Ensemble {
             if let Some(value) = condition() {
                 return Ok(value);
             }
-            if self.is_ending.load(Ordering::Acquire) {
+            if self.is_ending() {
                 return Err(EnsembleError::ShutDown);
             }
             if !self.signal.wait(seen, deadline) {
@@ -374,28 +386,29 @@ impl Ensemble {
         self.journal.transitions()
     }
 
-    fn known(&self, id: ServerId) -> Result<(), EnsembleError> {
-        self.disk(id).map(|_| ())
+    pub(super) fn known(&self, id: ServerId) -> Result<Member, EnsembleError> {
+        self.lock().get(&id).cloned().ok_or(EnsembleError::Unknown(id))
     }
 
-    pub(super) fn disk(&self, id: ServerId) -> Result<&DiskFaults, EnsembleError> {
-        self.disks.get(&id).map(|disk| &**disk).ok_or(EnsembleError::Unknown(id))
+    pub(super) fn disk(&self, id: ServerId) -> Result<Arc<DiskFaults>, EnsembleError> {
+        Ok(self.known(id)?.disk)
     }
 
     /// Starts a member again, on the same ports and directory; one that runs is stopped first.
     pub fn restart(&self, id: ServerId) -> Result<(), EnsembleError> {
-        let former = self.member(id)?;
-        former.stop();
+        self.member(id)?.stop();
+        self.start_one(id)
+    }
+
+    /// Starts the server of a member.
+    pub(super) fn start_one(&self, id: ServerId) -> Result<(), EnsembleError> {
         let is_shut = self.is_shut.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_shut {
             return Err(EnsembleError::ShutDown);
         }
-        let ports = self.ports.get(&id).ok_or(EnsembleError::Unknown(id))?;
-        let listeners = ports.listen(self.ports.len());
-        let server = listeners.and_then(|listeners| self.start_member(id, listeners));
-        let server = server.map_err(|source| EnsembleError::Start { id, source })?;
-        self.lock().insert(id, server);
-        Ok(())
+        let member = self.known(id)?;
+        let started = member.ports.listen().and_then(|listeners| self.start_member(id, &member, listeners));
+        started.map_err(|source| EnsembleError::Start { id, source })
     }
 
     /// How a member has ended; `None` while it runs.
@@ -413,8 +426,8 @@ impl Ensemble {
         }
         self.is_ending.store(true, Ordering::Release);
         self.net.heal();
-        self.disks.values().for_each(|disk| disk.heal());
-        let members: Vec<Arc<Server>> = self.lock().values().cloned().collect();
+        self.lock().values().for_each(|member| member.disk.heal());
+        let members: Vec<Arc<Server>> = self.lock().values().filter_map(|member| member.server.clone()).collect();
         members.iter().for_each(|server| server.begin_stop());
         let deadline = Instant::now() + STOP_LIMIT;
         for server in members {
@@ -430,15 +443,15 @@ impl Ensemble {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Arc<Server>>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Member>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn member(&self, id: ServerId) -> Result<Arc<Server>, EnsembleError> {
-        self.lock().get(&id).cloned().ok_or(EnsembleError::Unknown(id))
+        self.known(id)?.server.ok_or(EnsembleError::Unknown(id))
     }
 
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let one = |id| {
             let Status { role, serving, epoch, failure, .. } = self.status(id);
             let state = match (self.is_paused(id), serving) {
@@ -449,11 +462,15 @@ impl Ensemble {
             let failure = failure.map_or_else(String::new, |reason| format!(" ({reason})"));
             format!("server {id} is {role} in epoch {epoch}{state}{failure}")
         };
-        self.ids().into_iter().map(one).collect::<Vec<_>>().join("; ")
+        let all: Vec<ServerId> = self.lock().keys().copied().collect();
+        all.into_iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
-    fn start_member(&self, id: ServerId, listeners: Listeners) -> Result<Arc<Server>, StartError> {
-        let mut config = Config {
+    fn start_member(&self, id: ServerId, member: &Member, listeners: Listeners) -> Result<(), StartError> {
+        let config = Config {
+            my_id: Some(id),
+            ensemble: Configuration::clone(&member.list),
+            standalone_enabled: false,
             data_dir: self.data_dir(id),
             data_log_dir: self.data_dir(id),
             tick_time_ms: self.config.tick_time_ms,
@@ -464,7 +481,8 @@ impl Ensemble {
                 ..self.config.sessions.clone()
             },
             limits: LimitsConfig { max_client_cnxns: 0, ..Default::default() },
-            nodes: NodesConfig { extended_types: Some(true), ..NodesConfig::default() },
+            nodes: NodesConfig { extended_types: Some(true), reconfig: true, ..NodesConfig::default() },
+            auth: AuthConfig { super_digest: Some(self.operator.digest()), ..AuthConfig::default() },
             snap_count: self.config.snap_count,
             pre_alloc_kib: self.config.pre_alloc_kib,
             four_letter_words: Whitelist::All,
@@ -476,40 +494,18 @@ impl Ensemble {
             },
             ..Config::default()
         };
-        if self.ports.len() > 1 {
-            config.my_id = Some(id);
-            let line = |(&id, ports): (&ServerId, &MemberPorts)| (id, ports.line(self.role(id)));
-            config.ensemble.servers = self.ports.iter().map(line).collect();
-        }
-        let (net, journal, disk) = (self.net.clone(), self.journal.clone(), self.disks[&id].clone());
+        let (net, journal, disk) = (self.net.clone(), self.journal.clone(), member.disk.clone());
         let injuries = Injuries { id, net, disk, journal };
-        Server::start_member(config, listeners, self.signal.clone(), injuries).map(Arc::new)
+        let server = Server::start_member(config, listeners, self.signal.clone(), injuries)?;
+        if let Some(member) = self.lock().get_mut(&id) {
+            member.server = Some(Arc::new(server));
+        }
+        Ok(())
     }
 }
 
 impl Drop for Ensemble {
     fn drop(&mut self) {
         self.shutdown();
-    }
-}
-
-impl MemberPorts {
-    /// Listens on what a member of so many needs.
-    fn listen(&self, servers: usize) -> Result<Listeners, StartError> {
-        let listen = |what: &'static str, reserved: &Reserved| {
-            let addr = || format!("127.0.0.1:{}", reserved.port());
-            reserved.listen().map_err(|source| StartError::Bind { what, addr: addr(), source })
-        };
-        let is_member = servers > 1;
-        Ok(Listeners {
-            client: Some(listen("client", &self.client)?),
-            election: is_member.then(|| listen("election", &self.election)).transpose()?,
-            quorum: is_member.then(|| listen("quorum", &self.quorum)).transpose()?,
-        })
-    }
-
-    fn line(&self, role: PeerType) -> ServerAddr {
-        let client = Some(HostPort::new("127.0.0.1", self.client.port()));
-        ServerAddr { client, role, ..ServerAddr::at("127.0.0.1", self.quorum.port(), self.election.port()) }
     }
 }

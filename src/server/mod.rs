@@ -17,6 +17,7 @@ mod dynamic;
 mod election_links;
 pub mod ensemble;
 mod gate;
+mod growth;
 mod injuries;
 #[cfg(test)]
 mod injury_tests;
@@ -28,8 +29,10 @@ pub mod listen;
 mod loading;
 pub mod log;
 mod log_reading;
+mod members;
 mod mntr;
 mod net_faults;
+mod operator;
 mod pause;
 mod places;
 mod properties;
@@ -161,6 +164,13 @@ impl Server {
             status = self.wait_status(status.version, deadline);
         }
         Ok(())
+    }
+
+    /// The list that its tree shows, in `/zookeeper/config`; `None`: it shows none yet.
+    fn shown_list(&self) -> Option<Configuration> {
+        let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
+        let node = db.tree().get("/zookeeper/config")?;
+        Configuration::parse(&String::from_utf8_lossy(node.data()?)).ok()
     }
 
     /// Clean end: no more clients, their connections closed, the log flushed, all threads joined. A paused one goes on
