@@ -66,6 +66,8 @@ class _Ensembles(Kind[blocking.Ensemble, zabkit.Ensemble]):
             servers._closed()
         elif lent._core is not servers._core:
             servers._started(lent._core)
+        else:
+            servers._changed()
 
     def mend(self, servers: blocking.Ensemble) -> None:
         servers.start()  # Nothing if it runs.
@@ -78,6 +80,13 @@ class _Ensembles(Kind[blocking.Ensemble, zabkit.Ensemble]):
                 member.restart()
         for member in servers:
             member.wait_until_serving()
+        # As many as the next test asks for, all of them with a vote.
+        for member in servers.observers:
+            servers.remove(member)
+        for member in servers.members[servers._servers :]:
+            servers.remove(member)
+        while len(servers) < servers._servers:
+            servers.add()
 
 
 class _Servers(Kind[blocking.Server, zabkit.Server]):

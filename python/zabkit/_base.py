@@ -10,18 +10,19 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from zabkit._zabkit import EnsembleCore, ServerCore
 from zabkit.errors import ClosedError, NoLeaderError, StartError
 from zabkit.status import LogLine, Role, Status, Transition
 
-__all__ = ["EnsembleBase", "MemberBase", "ServerBase", "StrPath"]
+__all__ = ["EnsembleBase", "MemberBase", "PeerType", "ServerBase", "StrPath"]
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
+PeerType: TypeAlias = Literal["participant", "observer"]
 _StatusTuple: TypeAlias = "tuple[str, bool, int, int | None, int, int, str | None]"
 _Member = TypeVar("_Member", bound="MemberBase")
 
@@ -136,7 +137,7 @@ class EnsembleBase(Generic[_Member]):
 
     @property
     def members(self) -> tuple[_Member, ...]:
-        """All members by id, those that are down too.
+        """All members of the moment by id, those that are down too.
 
         Raises:
             ClosedError: It does not run.
@@ -199,13 +200,16 @@ class EnsembleBase(Generic[_Member]):
         for member in self.members:
             if member.id == id:
                 return member
-        raise KeyError(id)
+        if id not in self._running().ids():
+            raise KeyError(id)
+        self._changed()  # It joins just now: another task or thread waits for it.
+        return self[id]
 
     def __iter__(self) -> Iterator[_Member]:
         return iter(self.members)
 
     def __len__(self) -> int:
-        return self._servers + self._observers
+        return len(self._members) if self._core is not None else self._servers + self._observers
 
     def __repr__(self) -> str:
         state = "not running" if self._core is None else self._members
@@ -223,9 +227,22 @@ class EnsembleBase(Generic[_Member]):
         self._core = core
         self._pid = os.getpid()
         _started.add(self)
-        self._hosts = core.hosts()
-        each = zip(core.ids(), self._hosts.split(","), strict=True)
-        self._members = tuple(self._member_type(self, id, hosts) for id, hosts in each)
+        self._members = ()
+        self._changed()
+
+    def _changed(self) -> None:
+        """Some may have joined, or left; the others stay the same objects."""
+        core = self._running()
+        known = {member.id: member for member in self._members}
+        hosts = core.hosts()
+        each = zip(core.ids(), hosts.split(","), strict=True)
+        self._members = tuple(known.get(id) or self._member_type(self, id, at) for id, at in each)
+        self._hosts = hosts
+
+    def _changed_if(self, core: EnsembleCore) -> None:
+        """As `_changed`, unless it has been stopped meanwhile."""
+        if self._core is core:
+            self._changed()
 
     def _closed(self) -> EnsembleCore | None:
         """What is to be shut down, once."""
@@ -252,11 +269,24 @@ class EnsembleBase(Generic[_Member]):
             raise ValueError(f"{member!r} is a member of another ensemble")
         return member.id
 
+    def _leaving(self, member: int | MemberBase) -> int:
+        """The id of a member that there is."""
+        if (id := self._id(member)) not in self._running().ids():
+            raise ValueError(f"there is no server {id} in this ensemble")
+        return id
+
     def _all(self) -> list[int]:
         return [member.id for member in self.members]
 
     def _summary(self) -> str:
         return ", ".join(f"{m.id} is {m.status.role}{', paused' if m.is_paused else ''}" for m in self.members)
+
+
+def _is_observer(role: PeerType) -> bool:
+    """Whether the role of a ``server.N`` line is that of a server without a vote."""
+    if role not in ("participant", "observer"):
+        raise ValueError(f"role is 'participant' or 'observer', not {role!r}")
+    return role == "observer"
 
 
 def _count(what: str, given: int, least: int = 1) -> int:

@@ -91,6 +91,18 @@ class EnsembleCore:
         """Start members again, with their ports and directories."""
     def restart_async(self, ids: list[int]) -> asyncio.Future[None]:
         """As `restart`."""
+    def add(self, observer: bool, timeout_s: float) -> int:
+        """Start one more member and let it in."""
+    def add_async(self, observer: bool, timeout_s: float) -> asyncio.Future[int]:
+        """As `add`."""
+    def remove(self, id: int, timeout_s: float) -> None:
+        """Take a member out of the list and end it."""
+    def remove_async(self, id: int, timeout_s: float) -> asyncio.Future[None]:
+        """As `remove`."""
+    def hand_over(self, id: int, timeout_s: float) -> int:
+        """Let another member lead."""
+    def hand_over_async(self, id: int, timeout_s: float) -> asyncio.Future[int]:
+        """As `hand_over`."""
     def partition(self, groups: list[list[int]]) -> None:
         """Cut the network between these groups of members."""
     def heal(self) -> None:
@@ -136,6 +148,10 @@ class ServerCore:
         """Wait until it serves."""
     def wait_until_serving_async(self, timeout_s: float) -> asyncio.Future[None]:
         """As `wait_until_serving`."""
+    def hand_over(self, timeout_s: float) -> int:
+        """Let another server lead."""
+    def hand_over_async(self, timeout_s: float) -> asyncio.Future[int]:
+        """As `hand_over`."""
     def stop(self) -> None:
         """End it cleanly."""
     def stop_async(self) -> asyncio.Future[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import TracebackType
 
-from zabkit._base import EnsembleBase, MemberBase, ServerBase
+from zabkit._base import EnsembleBase, MemberBase, PeerType, ServerBase, _is_observer
 from zabkit._zabkit import EnsembleCore, ServerCore
 
 __all__ = ["Ensemble", "Member", "Server"]
@@ -33,6 +33,16 @@ class Member(MemberBase):
     def wait_until_serving(self, timeout: float = 30.0) -> None:
         """Return when it answers clients, as leader or follower; ``timeout`` in seconds."""
         self._core.wait_until_serving([self.id], timeout)
+
+    def hand_over(self, timeout: float = 30.0) -> Member:
+        """Let another member lead instead of this one, which leads now; the one that does. ``timeout`` in seconds.
+
+        Raises:
+            EnsembleError: This one does not lead, no follower could, or it leads on at the end of the time.
+            ClosedError: The ensemble does not run.
+        """
+        leader: Member = self._ensemble[self._core.hand_over(self.id, timeout)]
+        return leader
 
     def pause(self) -> None:
         """Stop it as SIGSTOP stops a process: when this returns nothing of it runs, its connections stay open.
@@ -109,6 +119,44 @@ class Ensemble(EnsembleBase[Member]):
         core.stop(self._all())
         core.restart(self._all())
         core.wait_until_serving(self._all(), self._timeout)
+
+    def add(self, role: PeerType = "participant", *, timeout: float = 30.0) -> Member:
+        """Start one more server and make it a member, while clients go on; it serves when this returns.
+
+        Args:
+            role: ``"participant"`` votes; ``"observer"`` does not, so it costs writes no time.
+            timeout: In seconds.
+
+        Raises:
+            StartError: It cannot be started.
+            EnsembleError: No majority of the members agrees in time, or the new one does not catch up.
+            ValueError: No such role.
+            ClosedError: It does not run.
+        """
+        core, observer = self._running(), _is_observer(role)
+        try:
+            id = core.add(observer, timeout)
+        finally:
+            self._changed_if(core)
+        return self[id]
+
+    def remove(self, member: int | Member, *, timeout: float = 30.0) -> None:
+        """Take a member out of the ensemble and stop its server, while clients go on; the leader too.
+
+        Args:
+            member: A member, or its id.
+            timeout: In seconds.
+
+        Raises:
+            EnsembleError: It is the last one that votes, or no majority of those who stay, and of all, agrees in time.
+            ValueError: No such member.
+            ClosedError: It does not run.
+        """
+        core, id = self._running(), self._leaving(member)
+        try:
+            core.remove(id, timeout)
+        finally:
+            self._changed_if(core)
 
     def partition(self, *groups: Iterable[int | Member]) -> None:
         """Cut the network between groups of members: no byte passes, connections stay open and silent.
@@ -189,6 +237,19 @@ class Server(ServerBase):
     def wait_until_serving(self, timeout: float = 30.0) -> None:
         """Return when it answers clients; ``timeout`` in seconds."""
         self._running().wait_until_serving(timeout)
+
+    def hand_over(self, timeout: float = 30.0) -> int:
+        """Let another server lead instead of this one, which leads now; the id of the one that does.
+
+        Args:
+            timeout: In seconds.
+
+        Raises:
+            EnsembleError: This one does not lead, no follower could, or it leads on at the end of the time.
+            NoLeaderError: It does not lead any more, and no other does in time.
+            ClosedError: It was not started.
+        """
+        return self._running().hand_over(timeout)
 
     def __enter__(self) -> Server:
         self.start()

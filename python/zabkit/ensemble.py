@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from zabkit import blocking
-from zabkit._base import EnsembleBase, MemberBase
+from zabkit._base import EnsembleBase, MemberBase, PeerType, _is_observer
 from zabkit._zabkit import EnsembleCore
 
 __all__ = ["Ensemble", "Member"]
@@ -55,6 +55,27 @@ class Member(MemberBase):
             EnsembleError: It does not serve in time; the message has its status.
         """
         await self._core.wait_until_serving_async([self.id], timeout)
+
+    async def hand_over(self, timeout: float = 30.0) -> Member:
+        """Let another member lead instead of this one, which leads now, as SIGUSR1 asks it of ``zabkit server``.
+
+        It takes no more writes, waits until the others have all there is, and votes for one of them. Sessions live on;
+        the clients' connections are closed, as at each change of leader.
+
+        Args:
+            timeout: In seconds.
+
+        Returns:
+            The member that leads when this returns.
+
+        Raises:
+            EnsembleError: This one does not lead, no follower could, or it leads on at the end of the time.
+            ClosedError: The ensemble does not run.
+
+        Semantics: zabkit's own; ZooKeeper's leader must be ended.
+        """
+        leader: Member = self._ensemble[await self._core.hand_over_async(self.id, timeout)]
+        return leader
 
     async def pause(self) -> None:
         """Stop it as SIGSTOP stops a process: when this returns nothing of it runs, its connections stay open.
@@ -112,9 +133,10 @@ class Ensemble(EnsembleBase[Member]):
     interpreter: a blocked event loop costs no leader.
 
     Args:
-        servers: How many vote; a majority must be up to serve.
+        servers: How many vote; a majority must be up to serve. `add` and `remove` change it while they run.
         observers: How many more follow without a vote; their ids come behind.
-        dir: Where their data lives, in folders ``1``, ``2``, ...; None for a temporary folder that goes at the end.
+        dir: Where their data lives, in folders ``1``, ``2``, ...; None for a temporary folder that goes at the end. An
+            ensemble that has grown or shrunk there is started as it was left, whatever ``servers`` says.
         tick_time_ms: ZooKeeper's ``tickTime``; heartbeats and session timeouts are counted in it.
         timeout: How long the start may take, in seconds.
     """
@@ -158,6 +180,58 @@ class Ensemble(EnsembleBase[Member]):
         await core.stop_async(self._all())
         await core.restart_async(self._all())
         await core.wait_until_serving_async(self._all(), self._timeout)
+
+    async def add(self, role: PeerType = "participant", *, timeout: float = 30.0) -> Member:
+        """Start one more server and make it a member, while clients go on.
+
+        It follows the leader without a vote until it has all there is; then a reconfig lets it in. Its id is one that
+        no member has had. `hosts` and `members` have it when this returns; a client is told by `Client.set_hosts`.
+
+        Args:
+            role: ``"participant"`` votes; ``"observer"`` does not, so it costs writes no time.
+            timeout: In seconds.
+
+        Returns:
+            The new member; it serves, and knows that it is one.
+
+        Raises:
+            StartError: It cannot be started.
+            EnsembleError: No majority of the members agrees in time, or the new one does not catch up. Then there is no
+                new member, unless the message says that this is not known.
+            ValueError: No such role.
+            ClosedError: It does not run.
+
+        Semantics: ZooKeeper ``reconfig -add``, by the super user of this ensemble.
+        """
+        core, observer = self._running(), _is_observer(role)
+        try:
+            id = await core.add_async(observer, timeout)
+        finally:
+            self._changed_if(core)
+        return self[id]
+
+    async def remove(self, member: int | Member, *, timeout: float = 30.0) -> None:
+        """Take a member out of the ensemble and stop its server, while clients go on.
+
+        It may be down, or lead: then one of the others leads before it is stopped. Its folder stays. Clients that know
+        only this one need other hosts before (`Client.set_hosts`).
+
+        Args:
+            member: A member, or its id.
+            timeout: In seconds.
+
+        Raises:
+            EnsembleError: It is the last one that votes, or no majority of those who stay, and of all, agrees in time.
+            ValueError: No such member.
+            ClosedError: It does not run.
+
+        Semantics: ZooKeeper ``reconfig -remove``, by the super user of this ensemble.
+        """
+        core, id = self._running(), self._leaving(member)
+        try:
+            await core.remove_async(id, timeout)
+        finally:
+            self._changed_if(core)
 
     async def partition(self, *groups: Iterable[int | Member]) -> None:
         """Cut the network between groups of members: no byte passes, connections stay open and silent.

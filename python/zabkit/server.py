@@ -78,6 +78,27 @@ class Server(ServerBase):
         """
         await self._running().wait_until_serving_async(timeout)
 
+    async def hand_over(self, timeout: float = 30.0) -> int:
+        """Let another server of the ensemble lead instead of this one, which leads now.
+
+        As SIGUSR1 asks it of ``zabkit server``: it takes no more writes, waits until the others have all there is, and
+        votes for one of them. Sessions live on; the clients' connections are closed, as at each change of leader.
+
+        Args:
+            timeout: In seconds.
+
+        Returns:
+            The id of the server that leads when this returns, which this one follows.
+
+        Raises:
+            EnsembleError: This one does not lead, no follower could, or it leads on at the end of the time.
+            NoLeaderError: It does not lead any more, and no other does in time.
+            ClosedError: It was not started.
+
+        Semantics: zabkit's own; ZooKeeper's leader must be ended.
+        """
+        return await self._running().hand_over_async(timeout)
+
     async def __aenter__(self) -> Server:
         await self.start()
         return self

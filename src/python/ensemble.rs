@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::errors::{EnsembleError, NoLeaderError, start_error, with_causes};
+use super::errors::{ClosedError, EnsembleError, NoLeaderError, start_error, with_causes};
 use super::owned::Owned;
 use super::status::{StatusTuple, status_tuple};
 use super::task::{block, later, wait};
-use crate::records::ServerId;
+use crate::records::{PeerType, ServerId};
 use crate::server::{self, Ensemble, EnsembleConfig};
 
 /// Time (s since 1970), server id, level, text: the fields of `zabkit.LogLine`, in order.
@@ -141,6 +141,42 @@ impl EnsembleCore {
         later(py, work)
     }
 
+    /// Starts one more member and lets it in; its id.
+    fn add(&self, py: Python<'_>, observer: bool, timeout_s: f64) -> PyResult<i64> {
+        let work = self.adding(observer, timeout_s)?;
+        wait(py, work)
+    }
+
+    /// As `add`; the future holds the id.
+    fn add_async<'py>(&self, py: Python<'py>, observer: bool, timeout_s: f64) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.adding(observer, timeout_s)?;
+        later(py, work)
+    }
+
+    /// Takes a member out of the list and ends it.
+    fn remove(&self, py: Python<'_>, id: i64, timeout_s: f64) -> PyResult<()> {
+        let work = self.removing(id, timeout_s)?;
+        wait(py, work)
+    }
+
+    /// As `remove`, with a future.
+    fn remove_async<'py>(&self, py: Python<'py>, id: i64, timeout_s: f64) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.removing(id, timeout_s)?;
+        later(py, work)
+    }
+
+    /// Lets another member lead; its id.
+    fn hand_over(&self, py: Python<'_>, id: i64, timeout_s: f64) -> PyResult<i64> {
+        let work = self.handing_over(id, timeout_s)?;
+        wait(py, work)
+    }
+
+    /// As `hand_over`; the future holds the id.
+    fn hand_over_async<'py>(&self, py: Python<'py>, id: i64, timeout_s: f64) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.handing_over(id, timeout_s)?;
+        later(py, work)
+    }
+
     /// From now on no byte passes between these groups of servers.
     fn partition(&self, groups: Vec<Vec<i64>>) -> PyResult<()> {
         let mut sets = Vec::new();
@@ -267,6 +303,22 @@ impl EnsembleCore {
         })
     }
 
+    fn adding(&self, observer: bool, timeout_s: f64) -> PyResult<impl FnOnce() -> PyResult<i64> + Send + use<>> {
+        let (ensemble, timeout) = (self.ensemble.get()?, seconds(timeout_s)?);
+        let role = if observer { PeerType::Observer } else { PeerType::Participant };
+        Ok(move || ensemble.add(role, timeout).map(|id| id.0).map_err(not_changed))
+    }
+
+    fn removing(&self, id: i64, timeout_s: f64) -> PyResult<impl FnOnce() -> PyResult<()> + Send + use<>> {
+        let (ensemble, timeout) = (self.ensemble.get()?, seconds(timeout_s)?);
+        Ok(move || ensemble.remove(ServerId(id), timeout).map_err(not_changed))
+    }
+
+    fn handing_over(&self, id: i64, timeout_s: f64) -> PyResult<impl FnOnce() -> PyResult<i64> + Send + use<>> {
+        let (ensemble, timeout) = (self.ensemble.get()?, seconds(timeout_s)?);
+        Ok(move || ensemble.hand_over_from(ServerId(id), timeout).map(|leader| leader.0).map_err(not_changed))
+    }
+
     fn shutting_down(&self) -> PyResult<impl FnOnce() -> PyResult<()> + Send + use<>> {
         let ensemble = self.ensemble.take()?;
         Ok(move || {
@@ -315,6 +367,16 @@ fn refused(error: server::EnsembleError) -> PyErr {
         server::EnsembleError::Unknown(_) | server::EnsembleError::Refused(_) => {
             PyValueError::new_err(error.to_string())
         }
+        error => EnsembleError::new_err(with_causes(&error)),
+    }
+}
+
+/// What was asked for makes sense, but not now.
+fn not_changed(error: server::EnsembleError) -> PyErr {
+    match error {
+        server::EnsembleError::Unknown(_) => PyValueError::new_err(error.to_string()),
+        server::EnsembleError::Start { .. } => start_error(&error),
+        server::EnsembleError::ShutDown => ClosedError::new_err(error.to_string()),
         error => EnsembleError::new_err(with_causes(&error)),
     }
 }

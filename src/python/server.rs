@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 
 use super::ensemble::seconds;
-use super::errors::{EnsembleError, StartError, start_error};
+use super::errors::{EnsembleError, NoLeaderError, StartError, start_error};
 use super::owned::Owned;
 use super::status::{StatusTuple, status_tuple};
-use super::task::{block, later};
+use super::task::{block, later, wait};
 use crate::server::{Config, Listeners, Role, Server, Status};
 
 /// A running server. Each call that may block is here twice: `x` blocks without the GIL, `x_async` gives a future.
@@ -56,6 +56,18 @@ impl ServerCore {
         later(py, work)
     }
 
+    /// Lets another server lead; its id.
+    fn hand_over(&self, py: Python<'_>, timeout_s: f64) -> PyResult<i64> {
+        let work = self.handing_over(timeout_s)?;
+        wait(py, work)
+    }
+
+    /// As `hand_over`; the future holds the id.
+    fn hand_over_async<'py>(&self, py: Python<'py>, timeout_s: f64) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.handing_over(timeout_s)?;
+        later(py, work)
+    }
+
     /// Ends it cleanly.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let work = self.ending(|server| drop(server.stop()))?;
@@ -82,6 +94,23 @@ impl ServerCore {
 }
 
 impl ServerCore {
+    fn handing_over(&self, timeout_s: f64) -> PyResult<impl FnOnce() -> PyResult<i64> + Send + use<>> {
+        let (server, timeout) = (self.server.get()?, seconds(timeout_s)?);
+        Ok(move || {
+            let deadline = Instant::now() + timeout;
+            server.hand_over(timeout).map_err(|error| EnsembleError::new_err(error.to_string()))?;
+            // Its role has ended: now it finds out who leads.
+            let has_leader = |status: &Status| status.role != Role::Looking && status.leader.is_some();
+            wait_until(&server, deadline.saturating_duration_since(Instant::now()), has_leader)
+                .map_err(NoLeaderError::new_err)?;
+            match server.status() {
+                Status { role: Role::Leading, .. } => Err(EnsembleError::new_err("this server was elected again")),
+                Status { leader: Some(leader), .. } => Ok(leader.0),
+                _ => Err(NoLeaderError::new_err("the leader that followed was lost at once")),
+            }
+        })
+    }
+
     fn waiting_until_serving(&self, timeout_s: f64) -> PyResult<impl FnOnce() -> PyResult<()> + Send + use<>> {
         let server = self.server.get()?;
         let timeout = seconds(timeout_s)?;

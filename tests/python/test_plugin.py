@@ -225,6 +225,37 @@ def test_a_wider_scope_shares_servers_which_are_whole_again_for_each_test(run: R
     result.assert_outcomes(passed=7)
 
 
+def test_shared_servers_that_a_test_has_added_or_removed_are_as_many_as_before(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.zabkit(scope="module")
+
+        async def test_grown(zk, zk_ensemble):
+            await zk_ensemble.add()
+            await zk_ensemble.add("observer")
+            zk.set_hosts(zk_ensemble.hosts)
+            await zk.create("/kept", b"1")
+            assert len(zk_ensemble) == 5
+
+        def test_shrunk(zk_ensemble):
+            assert len(zk_ensemble) == 3
+            assert not zk_ensemble.observers
+            zk_ensemble.leader.hand_over()
+            zk_ensemble.remove(zk_ensemble.leader)
+            zk_ensemble.remove(zk_ensemble.leader)
+
+        async def test_whole(zk, zk_ensemble):
+            assert len(zk_ensemble) == 3
+            assert len(zk_ensemble.followers) == 2
+            await zk.create("/more", b"1")
+        """,
+        ini=AUTO,
+    )
+    result.assert_outcomes(passed=3)
+
+
 def test_a_module_that_is_taken_up_again_has_servers_anew(run: Run) -> None:
     module = """
         import pytest
