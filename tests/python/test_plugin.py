@@ -337,8 +337,10 @@ def test_a_failure_shows_how_the_servers_stand_and_how_it_came_to_that(run: Run)
         async def test_fails(zk_ensemble, zk_server):
             old = zk_ensemble.leader
             await old.kill()
-            await zk_ensemble.wait_for_leader()
-            await zk_ensemble.followers[0].pause()
+            leader = await zk_ensemble.wait_for_leader()
+            third = next(member for member in zk_ensemble if member not in (old, leader))
+            await third.wait_until_serving()  # It may follow a little later than the leader leads.
+            await third.pause()
             assert not "as it should be"
 
         def test_passes(zk_ensemble):
