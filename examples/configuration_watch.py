@@ -11,7 +11,7 @@ from zabkit import Client, Ensemble, EventType
 
 
 async def service(zk: Client, ready: asyncio.Event) -> None:
-    """Use the newest configuration until it says "stop"."""
+    """Use the newest configuration until it says "stop"; ``ready`` when it does and waits for the next."""
     async with zk.watch("/config") as events:
         version = -1
         while True:
@@ -38,7 +38,9 @@ async def main() -> None:
         ready = asyncio.Event()
         running = asyncio.create_task(service(zk, ready))
         await ready.wait()
+        ready.clear()
         await write(operator, 0, workers=2, stop=False)
+        await ready.wait()
         server = next(member for member in ensemble if member.hosts == zk.server)
         await server.kill()
         print(f"server {server.id} is killed")
