@@ -14,7 +14,7 @@ use super::shared::{Event, Shared, count};
 use super::status::{Role, StatusCell};
 use crate::peer::io::{DbOp, DiskOp, Effects, Input, LinkOp, Members, Note, Now};
 use crate::peer::{Outbox, PeerStatus, QuorumPeer};
-use crate::records::{HostPort, PeerState};
+use crate::records::PeerState;
 use crate::sync;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -262,16 +262,13 @@ impl Core {
 
     fn do_link(&mut self, op: LinkOp) {
         match op {
-            LinkOp::Connect { leader } => {
-                let server = self.places.of(leader);
-                let addrs = server.into_iter().flat_map(|server| &server.addrs).map(|addr| addr.quorum.clone());
-                self.links.connect(leader, addrs.collect());
-            }
+            LinkOp::Connect { leader } => self.links.connect(leader, self.places.quorum_addresses(leader)),
             LinkOp::ConnectMaster { server } => {
-                let member = self.places.of(server);
-                let hosts = member.into_iter().flat_map(|member| &member.addrs).map(|addr| addr.quorum.host.clone());
                 let port = self.shared.config.quorum.observer_master_port.unwrap_or_default();
-                self.links.connect(server, hosts.map(|host| HostPort { host, port }).collect());
+                let mut addrs = self.places.quorum_addresses(server);
+                addrs.iter_mut().for_each(|addr| addr.port = port);
+                addrs.dedup();
+                self.links.connect(server, addrs);
             }
             LinkOp::Send { link, packet } => self.links.send(link, &packet),
             LinkOp::StreamSnapshot { link, zxid } => match self.shared.begin_snapshot() {

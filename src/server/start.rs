@@ -99,6 +99,7 @@ pub fn start(
     let ports = Ports::open(&mut config, listeners, tls, security)?;
     let (events, queue) = mpsc::unbounded_channel();
     let last_seen = files.as_ref().and_then(|files| dynamic::last_seen(files, &config.ensemble, &db));
+    let places = Places::new(&config, last_seen.clone());
     let peer = QuorumPeer::new(peer_config(&config, last_seen), boot);
     let shared = Arc::new(Shared {
         db: RwLock::new(db),
@@ -130,7 +131,7 @@ pub fn start(
     drop((entered, owned));
     let thread = CoreThread { shared: shared.clone(), status: status.clone(), disk_queue: disk_queue.clone(), disk };
     let name = format!("QuorumPeer[myid={}]", shared.config.my_id.map_or(0, |id| id.0));
-    let core = std::thread::Builder::new().name(name).spawn(move || thread.run(peer, ports, queue));
+    let core = std::thread::Builder::new().name(name).spawn(move || thread.run(peer, ports, places, queue));
     let core = core.map_err(|error| {
         shared.gate.shut();
         disk_queue.wake();
@@ -379,7 +380,7 @@ impl Ports {
 
 /// Listens at each of this server's addresses. One of several that cannot be had is said and left out: the others may
 /// still reach it at the rest.
-pub(super) fn open_each<'a, A: Iterator<Item = &'a HostPort>>(
+fn open_each<'a, A: Iterator<Item = &'a HostPort>>(
     what: &'static str,
     given: Option<std::net::TcpListener>,
     tries: u32,
@@ -480,7 +481,7 @@ struct CoreThread {
 }
 
 impl CoreThread {
-    fn run(self, peer: QuorumPeer, ports: Ports, queue: mpsc::UnboundedReceiver<Event>) {
+    fn run(self, peer: QuorumPeer, ports: Ports, places: Places, queue: mpsc::UnboundedReceiver<Event>) {
         let CoreThread { shared, status, disk_queue, disk } = self;
         // Whatever happens below, those who wait for the end hear of it.
         let mut ending = Ending { shared: shared.clone(), status: status.clone(), end: None };
@@ -491,7 +492,7 @@ impl CoreThread {
                 Err(error) => return unexpected(format!("no runtime: {error}")),
             };
             let end = runtime.block_on(async {
-                match build(&shared, &status, &disk_queue, peer, ports) {
+                match build(&shared, &status, &disk_queue, peer, ports, places) {
                     // A task, because tokio polls for events before it turns to its main future.
                     Ok(core) => match tokio::spawn(core.run(queue)).await {
                         Ok(end) => end,
@@ -557,11 +558,11 @@ fn build(
     disk: &DiskQueue,
     peer: QuorumPeer,
     ports: Ports,
+    places: Places,
 ) -> io::Result<Core> {
     let network = shared.injuries.as_ref().map(Injuries::network).unwrap_or_default();
     let txn_bytes_max = shared.config.limits.txn_bytes_max();
     let config = &shared.config;
-    let places = Places::new(config);
     let security = ports.security;
     if let Some(tls) = &security.tls {
         super::task::spawn("the certificates' reloader", &shared.events, tls::reload(tls.port.clone()));
