@@ -5,6 +5,7 @@ is then let in by `reconfig`. Ends of servers in the midst of a change are in th
 """
 
 import threading
+from pathlib import Path
 
 import pytest
 from harness.ports import PortBlock
@@ -224,6 +225,36 @@ def test_a_server_gets_another_role_and_another_port(ensemble):
     finally:
         ports.close()
     stop(client)
+
+
+def test_a_server_that_missed_the_commit_finds_the_others_at_their_new_ports(ensemble):
+    """It has acknowledged the list that moves them and was killed before its commit: it knows both lists."""
+    growing = Growing(ensemble, 3)
+    growing.start(1)
+    growing.start(2, 3)
+    client = growing.client(1)
+    reconfig(client, joining=growing.line(2) + "," + growing.line(3))
+    stop(client)
+    growing[1].kill()
+    growing.servers.wait_leader()
+    client = growing.client(2, 3)
+    ports = PortBlock()
+    try:
+        for number in (2, 3):
+            growing[number].quorum_port, growing[number].election_port = ports.take(), ports.take()
+        moved = growing.line(2) + "," + growing.line(3)
+        version = retried(lambda: reconfig(client, joining=moved))
+        growing.wait_version(version, 2, 3)
+        text = client.get("/zookeeper/config")[0].decode()
+        stop(client)
+
+        assert growing.version(1) < version
+        Path(f"{growing[1].config}.dynamic.next").write_text(text)
+        growing.start(1)
+        assert growing[1].wait_serving() == "follower"
+        growing.wait_version(version, 1)
+    finally:
+        ports.close()
 
 
 def test_one_change_at_a_time(ensemble):
