@@ -1,9 +1,10 @@
 """Every command of docs/migrating-from-zookeeper.md, typed into bash in the order of the page, on a real ensemble.
 
 Three servers of Apache 3.8.0, started by its own script, are replaced as the page says, rolled back, and restored from
-a copy; the mixture in between gets an observer, another one TLS and SASL. A "host" is one bash that begins with the
-page's own block of names and goes on with the values of the test. The first command that fails ends its bash, and the
-test. A block that no step has run fails it too, and so does a section that none of the tests has in its list.
+a copy; the mixture in between gets an observer, another one TLS and SASL. The logs of the first three lie apart from
+their snapshots, those of the others do not. A "host" is one bash that begins with the page's own block of names and
+goes on with the values of the test. The first command that fails ends its bash, and the test. A block that no step has
+run fails it too, and so does a section that none of the tests has in its list.
 """
 
 import os
@@ -29,6 +30,8 @@ SCRIPTS = Path("/usr/share/zookeeper/bin")
 #: Quick to start rather than quick to run; three servers and clients on one machine.
 JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
 SESSION_MS = 60_000
+#: "/", "/zookeeper" and what is below it.
+NODES_OF_A_NEW_TREE = 5
 
 #: Sections of the page with commands, and the test that runs them.
 THERE_AND_BACK = {
@@ -75,12 +78,13 @@ def blocks():
 class Host:
     """One bash on the host of one member; variables stay from block to block."""
 
-    def __init__(self, place, number, ports, environment):
+    def __init__(self, place, number, ports, environment, has_log_dir):
         self.dir = place / str(number)
         self.data, self.conf, self.backup = self.dir / "data", self.dir / "conf", self.dir / "backup"
+        self.logs = self.dir / "logs" if has_log_dir else self.data
         self.number, (self.port, self.quorum, self.election, self.spare) = number, ports
         self.address = ("127.0.0.1", self.port)
-        for folder in (self.data, self.conf, self.backup):
+        for folder in {self.data, self.logs, self.conf, self.backup}:
             folder.mkdir(parents=True)
         self.said = self.dir / "said.txt"
         self._files = 0
@@ -176,8 +180,8 @@ class Holder(threading.Thread):
 
 
 @pytest.fixture
-def hosts(apache_jars):
-    """Three hosts with Apache's scripts in their PATH, an ensemble of Apache's on them."""
+def hosts(apache_jars, request):
+    """Three hosts with Apache's scripts in their PATH, an ensemble of Apache's on them; parameter: two directories."""
     place, ports = Path(tempfile.mkdtemp(prefix="zabkit-guide-")), PortBlock()
     tools = place / "bin"
     shutil.copytree(SCRIPTS, tools)
@@ -195,7 +199,7 @@ def hosts(apache_jars):
         "CLIENT_JVMFLAGS": JVM,
         "JMXDISABLE": "true",
     }
-    made = [Host(place, number, [ports.take() for _ in range(4)], environment) for number in (1, 2, 3)]
+    made = [Host(place, number, [ports.take() for _ in range(4)], environment, request.param) for number in (1, 2, 3)]
     servers = "".join(f"server.{host.number}=127.0.0.1:{host.quorum}:{host.election}\n" for host in made)
     for host in made:
         keys = {
@@ -204,6 +208,7 @@ def hosts(apache_jars):
             "syncLimit": 10,
             "maxSessionTimeout": SESSION_MS,
             "dataDir": host.data,
+            **({"dataLogDir": host.logs} if host.logs != host.data else {}),
             "clientPortAddress": "127.0.0.1",
             "clientPort": host.port,
             "4lw.commands.whitelist": "*",
@@ -247,7 +252,7 @@ def enter(page, host, hosts):
     servers = " ".join(f"127.0.0.1:{one.port}" for one in hosts)
     host.type(
         f'SERVERS="{servers}" ME=127.0.0.1:{host.port} CONF={host.conf} DATA={host.data} '
-        f"BACKUP={host.backup} SPARE_PORT={host.spare}"
+        f"LOGS={host.logs} BACKUP={host.backup} SPARE_PORT={host.spare}"
     )
 
 
@@ -282,6 +287,7 @@ def test_each_section_with_commands_is_run_by_a_test():
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("hosts", [True], ids=["dataLogDir"], indirect=True)
 def test_each_command_works_on_the_way_there_and_back(hosts):
     page = Page()
     begin(page, hosts)
@@ -291,7 +297,7 @@ def test_each_command_works_on_the_way_there_and_back(hosts):
     page.run("Check the ensemble", hosts[0])
     for host in hosts:
         page.run("Check the settings", host)
-    page.run("Rehearse on a copy", hosts[0])
+    rehearse(page, hosts[0])
 
     order = leader_last(hosts)
     for host in order:
@@ -309,7 +315,7 @@ def test_each_command_works_on_the_way_there_and_back(hosts):
         page.run("Verify", host)
 
     assert_nothing_lost(hosts, holder)
-    restore(page, hosts, order[-1])
+    restore(page, hosts, order[-1], "/written")
     assert not page.left_out(THERE_AND_BACK), "blocks that nothing has run"
 
 
@@ -324,13 +330,22 @@ def assert_nothing_lost(hosts, holder):
     assert len(holder.acked) > 100, "too few writes to prove anything"
 
 
-def restore(page, hosts, last_replaced):
+def rehearse(page, host):
+    """The copy of a running member has what the member has: its logs too, since no snapshot was taken yet."""
+    counts = re.findall(r"^Node count: (\d+)$", page.run("Rehearse on a copy", host), re.M)
+    assert len(counts) == 2
+    assert int(counts[0]) > NODES_OF_A_NEW_TREE
+
+
+def restore(page, hosts, last_replaced, kept):
     """The section about copies: afterwards the ensemble is what the last copy was."""
     with host_link(hosts[0]) as link:
         link.create("/after-the-copy")
     for host in hosts:
         page.run("Restore a copy", host, only=0)
         shutil.copytree(last_replaced.backup / "data-of-apache", host.backup / "restore")
+        if host.logs != host.data:
+            shutil.copytree(last_replaced.backup / "logs-of-apache", host.backup / "restore-logs")
     for host in hosts:
         page.run("Restore a copy", host, only=1)
     for host in hosts:
@@ -340,15 +355,20 @@ def restore(page, hosts, last_replaced):
         page.run("Check the ensemble", host)
         with host_link(host) as link:
             link.sync("/")
-            assert link.exists("/written")
+            assert link.exists(kept)
             assert not link.exists("/after-the-copy")
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("hosts", [False], ids=["dataDir"], indirect=True)
 def test_each_command_works_in_a_mixture_that_gets_tls_and_sasl(hosts):
     page = Page()
     begin(page, hosts)
-    for host in leader_last(hosts)[1:]:  # Two of three, the leader last.
+    with host_link(hosts[0]) as link:
+        link.create("/before-the-copy", b"")
+    rehearse(page, hosts[0])
+    order = leader_last(hosts)[1:]
+    for host in order:  # Two of three, the leader last.
         page.run("Replace one member", host)
     holder = Holder(hosts)
     holder.start()
@@ -373,6 +393,7 @@ def test_each_command_works_in_a_mixture_that_gets_tls_and_sasl(hosts):
     assert any("completed the authentication using SASL" in text for text in said), "nobody has logged in at Apache"
     assert [host.is_zabkit() for host in hosts].count(True) == 2, "no mixture any more"
     assert_nothing_lost(hosts, holder)
+    restore(page, hosts, order[-1], "/before-the-copy")
     assert not page.left_out(IN_A_MIXTURE), "blocks that nothing has run"
 
 
