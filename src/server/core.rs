@@ -5,6 +5,7 @@
 //! more than all that is done in a turn for one request, so there is never one for each request.
 
 use super::acceptor::Acceptor;
+use super::channel::Security;
 use super::disk::{DiskQueue, Job};
 use super::election_links::{ElectionEvent, ElectionLinks};
 use super::links::{AcceptedBy, Links};
@@ -44,6 +45,7 @@ pub struct Core {
     pub election: Option<ElectionLinks>,
     pub acceptor: Acceptor,
     pub places: Places,
+    pub security: Arc<Security>,
     pub status: Arc<StatusCell>,
     pub turn: Turn,
 }
@@ -198,6 +200,7 @@ impl Core {
     /// Goes by another list of members from now on.
     fn move_to(&mut self, members: &Members) {
         let Moved { client, quorum, election } = self.places.change(members);
+        self.security.set_hosts(self.places.hosts());
         if let Some(links) = &self.election {
             links.set_members(self.places.election_addresses(), election);
         }

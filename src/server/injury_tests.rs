@@ -1,6 +1,6 @@
 //! What an [`Ensemble`] does to its members, where it needs a look inside; the rest is in `tests/python`.
 
-use super::{Ensemble, EnsembleConfig, EnsembleError, Exit, Role, Transition};
+use super::{Ensemble, EnsembleConfig, EnsembleError, Exit, LogLine, Role, Transition};
 use crate::records::ServerId;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -110,4 +110,16 @@ fn transitions_and_lines_tell_what_happened_to_whom() {
     assert!(lines.iter().all(|line| line.server == next));
     assert!(lines.iter().any(|line| line.text.contains("LEADER ELECTION TOOK")), "{lines:?}");
     assert!(ensemble.logs(None).len() > lines.len());
+}
+
+#[test]
+fn a_server_says_where_it_finds_nobody() {
+    let ensemble = ensemble();
+    let leader = ensemble.wait_for_leader(PATIENCE).unwrap();
+    ensemble.kill(leader).unwrap();
+    let said = format!("Cannot open channel to {leader} at election address 127.0.0.1:");
+    let is_said = |line: &LogLine| line.text.contains(&said) && line.text.contains("refused");
+    while !ensemble.logs(None).iter().any(is_said) {
+        std::thread::yield_now();
+    }
 }

@@ -83,6 +83,11 @@ impl Places {
         self.election.clone()
     }
 
+    /// The hosts of all members.
+    pub fn hosts(&self) -> BTreeSet<String> {
+        self.quorum.values().chain(self.election.values()).flatten().map(|addr| addr.host.clone()).collect()
+    }
+
     /// Takes over a change; what cannot be listened at stays where it was, and is told.
     pub fn change(&mut self, members: &Members) -> Moved {
         self.set_members(members);

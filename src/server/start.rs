@@ -1,7 +1,7 @@
 //! Starting a server: the data first, then the ports, then the threads; and what is left when it ends.
 
 use super::acceptor::Acceptor;
-use super::channel::{self, Judge, QuorumSasl, QuorumTls, Security, Supplicant};
+use super::channel::{Judge, QuorumSasl, QuorumTls, Security, Supplicant};
 use super::config::{Config, ConfigError, Password, QuorumConfig, QuorumLogins};
 use super::connections::Connections;
 use super::core::{Core, CoreEnd, election_input};
@@ -414,12 +414,10 @@ fn open_each<'a, A: Iterator<Item = &'a HostPort>>(
 fn security(config: &Config) -> Result<Security, StartError> {
     let QuorumConfig { tls, sasl, .. } = &config.quorum;
     let tls = if tls.is_used() {
-        let addrs = config.ensemble.servers.values().flat_map(|server| &server.addrs);
         Some(QuorumTls {
             port: Arc::new(TlsPort::between_servers(&tls.keys)?),
             dials: tls.enabled,
             takes_plain: tls.port_unification,
-            hosts: channel::hosts(addrs.map(|addr| &addr.quorum)),
         })
     } else {
         None
@@ -564,6 +562,7 @@ fn build(
     let txn_bytes_max = shared.config.limits.txn_bytes_max();
     let config = &shared.config;
     let security = ports.security;
+    security.set_hosts(places.hosts());
     if let Some(tls) = &security.tls {
         super::task::spawn("the certificates' reloader", &shared.events, tls::reload(tls.port.clone()));
     }
@@ -589,7 +588,7 @@ fn build(
                 reachability_timeout,
                 connect_timeout: Duration::from_millis(config.quorum.connect_timeout_ms.into()),
                 initial_timeout: Duration::from_millis(initial_ms),
-                security,
+                security: security.clone(),
             };
             let events = shared.events.clone();
             let listeners = ports.election.into_iter().map(|listener| {
@@ -608,7 +607,7 @@ fn build(
         super::task::spawn("the certificates' reloader", &shared.events, tls::reload(tls));
     }
     let (shared, disk, status) = (shared.clone(), disk.clone(), status.clone());
-    Ok(Core { shared, peer, disk, links, election, acceptor, places, status, turn: Default::default() })
+    Ok(Core { shared, peer, disk, links, election, acceptor, places, security, status, turn: Default::default() })
 }
 
 #[cfg(test)]

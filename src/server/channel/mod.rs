@@ -14,7 +14,7 @@ mod tests;
 
 pub use halves::{Incoming, Outgoing, Sealed};
 pub use login::{Judge, Supplicant};
-pub use security::{QuorumSasl, QuorumTls, Security, hosts};
+pub use security::{QuorumSasl, QuorumTls, Security};
 
 use super::net_faults::{Line, Network, Pair};
 use super::tls::TlsSession;
@@ -98,7 +98,7 @@ impl Channel {
     }
 
     /// Where the other side is.
-    fn peer_ip(&self) -> io::Result<IpAddr> {
+    pub fn peer_ip(&self) -> io::Result<IpAddr> {
         Ok(self.stream.peer_addr()?.ip().to_canonical())
     }
 

@@ -3,25 +3,29 @@
 use super::handshake::{self, HANDSHAKE};
 use super::login::{Judge, Supplicant};
 use super::{Channel, SetupError};
-use crate::records::HostPort;
 use crate::server::tls::{TlsPort, check_names, plain_names};
 use rustls::pki_types::CertificateDer;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The same complaint is said once in this time.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// So many different ones are said in this time; more would come from somebody who knocks on purpose.
+const TOLD_MAX: usize = 32;
 
 /// What this server asks of the others, and shows them.
 #[derive(Default)]
 pub struct Security {
     pub tls: Option<QuorumTls>,
     pub sasl: Option<QuorumSasl>,
-    /// What was said last, and when.
-    told: Mutex<Option<(Instant, String)>>,
+    /// The hosts of the members, by which a certificate with a `*` in its name is recognised.
+    hosts: Mutex<BTreeSet<String>>,
+    /// What was said lately, and when.
+    told: Mutex<BTreeMap<String, Instant>>,
 }
 
 /// TLS on both ports.
@@ -31,8 +35,6 @@ pub struct QuorumTls {
     pub dials: bool,
     /// `portUnification`: what comes without it is taken too.
     pub takes_plain: bool,
-    /// The hosts of the members, by which a certificate with a `*` in its name is recognised.
-    pub hosts: BTreeSet<String>,
 }
 
 /// Logins on both ports.
@@ -45,7 +47,12 @@ pub struct QuorumSasl {
 
 impl Security {
     pub fn new(tls: Option<QuorumTls>, sasl: Option<QuorumSasl>) -> Security {
-        Security { tls, sasl, told: Mutex::default() }
+        Security { tls, sasl, hosts: Mutex::default(), told: Mutex::default() }
+    }
+
+    /// From now on these are the members' hosts.
+    pub fn set_hosts(&self, hosts: BTreeSet<String>) {
+        *lock(&self.hosts) = hosts;
     }
 
     /// Whether a connection can be used as it comes.
@@ -67,7 +74,7 @@ impl Security {
         let certificate = handshake::shake(&mut channel, session, &tls.port).await?;
         if let (true, Some(certificate)) = (tls.port.verifies_dialing(), certificate) {
             let ip = channel.peer_ip()?;
-            if check_names(&certificate, &[ip.to_string()]).is_err() && !tls.comes_from(&certificate, ip).await {
+            if check_names(&certificate, &[ip.to_string()]).is_err() && !self.comes_from(&certificate, ip).await {
                 let reason = format!("its certificate does not name {ip}, nor a host with this address");
                 return Err(SetupError::of(
                     &channel,
@@ -113,24 +120,51 @@ impl Security {
 
     /// Says in the log why a connection was not made, if that is for those who configure it.
     pub fn tell(&self, error: &io::Error) {
-        let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<SetupError>()) else { return };
-        let text = error.to_string();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_ref().is_none_or(|(at, last)| *last != text || at.elapsed() >= TELL_AGAIN) {
-            tracing::warn!("{text}");
-            *told = Some((Instant::now(), text));
+        if let Some(error) = setup_error(error) {
+            // By the host: who dials comes from another port each time.
+            let key = format!("{:?}: {}", error.addr.map(|addr| addr.ip()), error.reason);
+            self.tell_once(key, error);
         }
     }
-}
 
-impl QuorumTls {
+    /// Says in the log that something was not done, and why: `error` alone, if that says all.
+    pub fn tell_failure(&self, what: impl Display, error: &io::Error) {
+        match setup_error(error) {
+            Some(_) => self.tell(error),
+            None => {
+                let text = format!("{what}: {error}");
+                self.tell_once(text.clone(), text);
+            }
+        }
+    }
+
+    /// Says in the log that somebody has connected, and has not said who it is in time.
+    pub fn tell_silence(&self, at: &str, from: io::Result<IpAddr>) {
+        let from = from.map_or_else(|_| "?".to_owned(), |ip| ip.to_string());
+        let text = format!("a connection from {from} to {at} is closed: no greeting has come to its end in time");
+        self.tell_once(text.clone(), text);
+    }
+
+    fn tell_once(&self, key: String, text: impl Display) {
+        if self.is_news(key, Instant::now()) {
+            tracing::warn!("{text}");
+        }
+    }
+
+    fn is_news(&self, key: String, now: Instant) -> bool {
+        let mut told = lock(&self.told);
+        told.retain(|_, at| now.saturating_duration_since(*at) < TELL_AGAIN);
+        if told.contains_key(&key) || told.len() >= TOLD_MAX {
+            return false;
+        }
+        told.insert(key, now);
+        true
+    }
+
     /// Whether one of the certificate's names, or a member's host that it covers, has this address. Names are looked up,
     /// never an address: whoever owns the address says what name it has.
     async fn comes_from(&self, certificate: &CertificateDer<'static>, ip: IpAddr) -> bool {
-        let covered = self.hosts.iter().filter(|host| check_names(certificate, &[(*host).clone()]).is_ok());
-        let mut names: BTreeSet<String> = plain_names(certificate).into_iter().collect();
-        names.extend(covered.cloned());
-        for name in names {
+        for name in self.names(certificate) {
             if let Ok(mut found) = tokio::net::lookup_host((name.as_str(), 0)).await
                 && found.any(|addr| addr.ip().to_canonical() == ip)
             {
@@ -139,9 +173,53 @@ impl QuorumTls {
         }
         false
     }
+
+    /// The names to be looked up for a certificate.
+    fn names(&self, certificate: &CertificateDer<'static>) -> BTreeSet<String> {
+        let hosts = lock(&self.hosts);
+        let covered = hosts.iter().filter(|host| check_names(certificate, &[(*host).clone()]).is_ok());
+        covered.cloned().chain(plain_names(certificate)).collect()
+    }
 }
 
-/// The hosts in `addrs`.
-pub fn hosts<'a>(addrs: impl IntoIterator<Item = &'a HostPort>) -> BTreeSet<String> {
-    addrs.into_iter().map(|addr| addr.host.clone()).collect()
+fn setup_error(error: &io::Error) -> Option<&SetupError> {
+    error.get_ref()?.downcast_ref::<SetupError>()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::pem::PemObject;
+
+    /// Those who join by a reconfiguration too.
+    #[test]
+    fn a_certificate_with_a_wildcard_is_looked_up_by_the_hosts_of_todays_members() {
+        let certificate = CertificateDer::from_pem_file("tests/testdata/tls/wildcard.pem").unwrap();
+        let security = Security::default();
+        let names = |hosts: &[&str]| {
+            security.set_hosts(hosts.iter().map(|&host| host.to_owned()).collect());
+            security.names(&certificate).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["zk1.ensemble.test", "elsewhere.test"]), ["plain.test", "zk1.ensemble.test"]);
+        let grown = names(&["zk1.ensemble.test", "zk2.ensemble.test"]);
+        assert_eq!(grown, ["plain.test", "zk1.ensemble.test", "zk2.ensemble.test"]);
+        assert_eq!(names(&[]), ["plain.test"]);
+    }
+
+    #[test]
+    fn a_complaint_is_said_again_after_a_while_and_a_flood_of_them_is_not() {
+        let security = Security::default();
+        let began = Instant::now();
+        let is_news = |key: &str, after| security.is_news(key.to_owned(), began + after);
+        assert!(is_news("a", Duration::ZERO) && is_news("b", Duration::ZERO));
+        assert!(!is_news("a", TELL_AGAIN / 2) && !is_news("b", TELL_AGAIN / 2));
+        assert!(is_news("a", TELL_AGAIN));
+        let said = (0..1000).filter(|n| is_news(&n.to_string(), TELL_AGAIN)).count();
+        assert_eq!(said, TOLD_MAX - 1);
+        assert!(is_news("b", TELL_AGAIN * 2));
+    }
 }

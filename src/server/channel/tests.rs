@@ -22,7 +22,7 @@ fn tls(key_store: &str, dials: bool, takes_plain: bool, is_verified: bool) -> Op
         ..QuorumTlsConfig::default().keys
     };
     let port = Arc::new(TlsPort::between_servers(&keys).unwrap());
-    Some(QuorumTls { port, dials, takes_plain, hosts: hosts(&[]) })
+    Some(QuorumTls { port, dials, takes_plain })
 }
 
 fn sasl(user: &str, password: &str, logs_in: bool, is_required: bool) -> Option<QuorumSasl> {

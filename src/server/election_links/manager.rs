@@ -96,13 +96,16 @@ impl Manager {
     }
 
     fn listen(&mut self, listener: TcpListener) {
-        let inbox = self.inbox.clone();
+        let (inbox, security) = (self.inbox.clone(), self.config.security.clone());
         let listening = task::spawn("the election port", &self.panics, async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => _ = inbox.send(Internal::Accepting { stream }),
                     // Out of file descriptors, or the other side has gone: neither ends the listener.
-                    Err(_) => tokio::time::sleep(RETRY_MIN).await,
+                    Err(error) => {
+                        security.tell_failure("cannot accept at the election port", &error);
+                        tokio::time::sleep(RETRY_MIN).await;
+                    }
                 }
             }
         });
@@ -183,6 +186,7 @@ impl Manager {
         let channel = Channel::new(stream, self.network.clone());
         let security = self.config.security.clone();
         let task = task::spawn("an accepted election connection", &self.panics, async move {
+            let ip = channel.peer_ip();
             let greeting = async {
                 let mut channel = security.accept(channel).await?;
                 let initial = read_initial(&mut channel).await?;
@@ -194,7 +198,7 @@ impl Manager {
                     let _ = inbox.send(Internal::Accepted { initial, channel: Box::new(channel) });
                 }
                 Ok(Err(error)) => security.tell(&error),
-                Err(_) => {}
+                Err(_) => security.tell_silence("the election port", ip),
             }
         });
         self.nameless.add(task);
@@ -272,9 +276,6 @@ impl Manager {
             };
             let timed_out = || Err(io::Error::from(io::ErrorKind::TimedOut));
             let result = timeout(limit, connecting).await.unwrap_or_else(|_| timed_out());
-            if let Err(error) = &result {
-                security.tell(error);
-            }
             let _ = inbox.send(Internal::Dialed { server, result });
         });
     }
@@ -299,9 +300,12 @@ impl Manager {
                     peer.retry_at = Some(Instant::now() + peer.pause);
                     peer.pause = (peer.pause * 2).min(RETRY_MAX);
                 }
-                if peer.link.is_none() {
+                if peer.link.is_some() {
+                    self.config.security.tell(&error);
+                } else {
                     let addrs = self.addresses(server).iter().map(HostPort::to_string).collect::<Vec<_>>().join("|");
-                    tracing::debug!("Cannot open channel to {server} at election address {addrs}: {error}");
+                    let what = format_args!("Cannot open channel to {server} at election address {addrs}");
+                    self.config.security.tell_failure(what, &error);
                     (self.events)(ElectionEvent::Link { server, up: false });
                     if !self.is_member(server) {
                         self.forget(server);

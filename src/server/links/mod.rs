@@ -225,7 +225,10 @@ impl Links {
                         nameless.push_back(shared.clone().greet(channel, of));
                     }
                     // Out of file descriptors, or the other side has gone.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    Err(error) => {
+                        shared.access.security.tell_failure("cannot accept at the quorum port", &error);
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
                 }
             }
         });
@@ -256,7 +259,8 @@ impl Links {
             shared.input(match timeout(*setup_timeout, connecting).await.unwrap_or_else(|_| timed_out()) {
                 Ok(channel) => Input::LeaderLinkUp { link: shared.add(channel, true), leader },
                 Err(error) => {
-                    security.tell(&error);
+                    let addrs = addrs.iter().map(HostPort::to_string).collect::<Vec<_>>().join("|");
+                    security.tell_failure(format_args!("cannot connect to leader {leader} at {addrs}"), &error);
                     Input::LeaderLinkFailed { leader }
                 }
             });
@@ -345,6 +349,7 @@ impl Shared {
         let shared = self.clone();
         task::spawn("an accepted learner", &self.events, async move {
             let Access { security, setup_timeout, .. } = &shared.access;
+            let ip = channel.peer_ip();
             let greeting = async {
                 let mut channel = security.accept(channel).await?;
                 security.authenticate(&mut channel).await?;
@@ -353,7 +358,7 @@ impl Shared {
             match timeout(*setup_timeout, greeting).await {
                 Ok(Ok(channel)) => shared.accepted(channel, of),
                 Ok(Err(error)) => security.tell(&error),
-                Err(_) => {}
+                Err(_) => security.tell_silence("the quorum port", ip),
             }
         })
     }

@@ -45,6 +45,11 @@ key version1
 openssl req -new -key "$work/version1.key" -subj "/O=zabkit tests/CN=localhost" -out "$work/version1.csr"
 openssl x509 -req -in "$work/version1.csr" -CA "$work/ca.crt" -CAkey "$work/ca.key" -days 36500 -out "$work/version1.crt" 2> /dev/null
 
+# Read for its names only.
+key wildcard
+openssl req -x509 -new -key "$work/wildcard.key" -subj "/O=zabkit tests/CN=wildcard" -days 36500 \
+    -addext "subjectAltName=DNS:*.ensemble.test,DNS:plain.test" -out wildcard.pem
+
 for ca in ca other selfsigned; do cp "$work/$ca.crt" $ca.pem; done
 for name in server client super stranger revoked onlyserver rsa version1; do
     cat "$work/$name.key" "$work/$name.crt" > $name.pem
