@@ -2,7 +2,10 @@
 //! clients.
 
 use super::world::{Link, PATIENCE, World, decode};
+use std::collections::BTreeSet;
+use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use zabkit::jute::{Reader, Record};
 use zabkit::records::*;
 
@@ -11,6 +14,8 @@ pub struct Helper {
     epoch: Epoch,
     last: Zxid,
     joined: Option<Joined>,
+    /// It says of these that they live, however long a slow machine takes.
+    sessions: Arc<Mutex<BTreeSet<SessionId>>>,
 }
 
 struct Joined {
@@ -22,7 +27,12 @@ struct Joined {
 impl Helper {
     /// A server whose log ends with `last`, before `epoch`.
     pub fn new(id: ServerId, epoch: Epoch, last: Zxid) -> Helper {
-        Helper { id, epoch, last, joined: None }
+        Helper { id, epoch, last, joined: None, sessions: Arc::default() }
+    }
+
+    /// Keeps a session from ending while its client is silent.
+    pub fn keep(&self, session: SessionId) {
+        self.sessions.lock().unwrap().insert(session);
     }
 
     /// Follows the leader, and is synchronised when this returns.
@@ -39,7 +49,8 @@ impl Helper {
         let to_leader = link.stream.try_clone().unwrap();
         let (sender, commits) = channel();
         let (up, is_up) = channel();
-        std::thread::spawn(move || follow(link, &up, &sender));
+        let sessions = self.sessions.clone();
+        std::thread::spawn(move || follow(link, &sessions, &up, &sender));
         is_up.recv_timeout(PATIENCE).map_err(|_| "the helper is not synchronised".to_owned())?;
         self.joined = Some(Joined { to_leader, commits });
         Ok(())
@@ -47,10 +58,11 @@ impl Helper {
 
     /// Sends a client's request.
     pub fn begin(&mut self, request: ForwardedRequest) -> Result<(), String> {
+        self.keep(request.session);
         let joined = self.joined.as_mut().expect("it has joined");
         let mut bytes = Vec::new();
         QuorumPacket::Request(request).write(&mut bytes);
-        std::io::Write::write_all(&mut joined.to_leader, &bytes).map_err(|error| error.to_string())
+        joined.to_leader.write_all(&bytes).map_err(|error| error.to_string())
     }
 
     /// Sends a client's request, and waits until it is committed.
@@ -68,24 +80,28 @@ impl Helper {
     }
 }
 
-/// Acknowledges all that comes.
-fn follow(mut link: Link, up: &Sender<()>, commits: &Sender<(SessionId, i32)>) {
+/// Acknowledges all that comes, until the leader is gone.
+fn follow(mut link: Link, sessions: &Mutex<BTreeSet<SessionId>>, up: &Sender<()>, commits: &Sender<(SessionId, i32)>) {
     let mut waiting = Vec::new();
     let mut in_snapshot = false;
     while let Ok(bytes) = link.next() {
         if std::mem::take(&mut in_snapshot) {
             continue;
         }
-        match decode(&bytes, true) {
-            QuorumPacket::Snap { .. } => in_snapshot = true,
-            QuorumPacket::NewLeader { zxid, .. } => link.send_packet(&QuorumPacket::Ack { zxid }),
+        let answer = match decode(&bytes, true) {
+            QuorumPacket::Snap { .. } => {
+                in_snapshot = true;
+                continue;
+            }
+            QuorumPacket::NewLeader { zxid, .. } => QuorumPacket::Ack { zxid },
             QuorumPacket::UpToDate => {
                 let _ = up.send(());
+                continue;
             }
             QuorumPacket::Proposal { zxid, txn } => {
                 let txn = Txn::read(&mut Reader::new(&txn)).expect("a transaction");
                 waiting.push((zxid, txn.session, txn.cxid));
-                link.send_packet(&QuorumPacket::Ack { zxid });
+                QuorumPacket::Ack { zxid }
             }
             QuorumPacket::Commit { zxid } | QuorumPacket::CommitAndActivate { zxid, .. } => {
                 waiting.retain(|(of, session, cxid)| {
@@ -94,9 +110,19 @@ fn follow(mut link: Link, up: &Sender<()>, commits: &Sender<(SessionId, i32)>) {
                     }
                     *of != zxid
                 });
+                continue;
             }
-            QuorumPacket::Ping { zxid, .. } => link.send_packet(&QuorumPacket::Ping { zxid, touched: Some(vec![]) }),
-            _ => {}
+            QuorumPacket::Ping { zxid, .. } => {
+                let touched = |session: &SessionId| TouchedSession { session: *session, timeout_ms: 60_000 };
+                let touched = sessions.lock().unwrap().iter().map(touched).collect();
+                QuorumPacket::Ping { zxid, touched: Some(touched) }
+            }
+            _ => continue,
+        };
+        let mut bytes = Vec::new();
+        answer.write(&mut bytes);
+        if link.stream.write_all(&bytes).is_err() {
+            return;
         }
     }
 }

@@ -152,6 +152,7 @@ impl Replay {
             match &decoded {
                 Some(QuorumPacket::Request(request)) => {
                     requested.insert((request.session, request.cxid));
+                    self.helper.keep(request.session);
                 }
                 Some(proposal @ (QuorumPacket::Proposal { .. } | QuorumPacket::Inform { .. })) if is_serving => {
                     let made = helper::request_of(proposal);
