@@ -191,6 +191,10 @@ impl ConfigurationError {
     fn because(reason: impl Into<String>) -> ConfigurationError {
         ConfigurationError { reason: reason.into() }
     }
+
+    fn in_two_groups(server: ServerId) -> ConfigurationError {
+        ConfigurationError::because(format!("server {server} is in a group already"))
+    }
 }
 
 /// The members of an ensemble at one version.
@@ -228,12 +232,12 @@ impl Configuration {
             let server = ServerAddr::parse(value).map_err(|reason| wrong(&reason))?;
             self.servers.insert(ServerId(number(id)?), server);
         } else if let Some(id) = key.strip_prefix("group.") {
-            let members = value.split(':').map(|id| number(id).map(ServerId)).collect::<Result<Vec<_>, _>>()?;
-            for member in members {
-                if self.group_of(member).is_some() {
-                    return Err(wrong(&format!("server {member} is in a group already")));
+            let group = self.groups.entry(number(id)?).or_default();
+            for member in value.split(':') {
+                let member = ServerId(number(member)?);
+                if !group.insert(member) {
+                    return Err(ConfigurationError::in_two_groups(member));
                 }
-                self.groups.entry(number(id)?).or_default().insert(member);
             }
         } else if let Some(id) = key.strip_prefix("weight.") {
             let weight = value.parse().map_err(|_| wrong("a weight is a whole number from 0 on"))?;
@@ -251,17 +255,17 @@ impl Configuration {
         if !self.servers.is_empty() && self.voters().is_empty() {
             return Err(ConfigurationError::because("Observers w/o participants is an invalid configuration"));
         }
-        let lost = self.voters().into_iter().find(|voter| self.group_of(*voter).is_none());
-        match lost {
+        // By one look at each: lists of any length come from the network.
+        let mut grouped = BTreeSet::new();
+        if let Some(twice) = self.groups.values().flatten().find(|member| !grouped.insert(**member)) {
+            return Err(ConfigurationError::in_two_groups(*twice));
+        }
+        match self.voters().into_iter().find(|voter| !grouped.contains(voter)) {
             Some(voter) if !self.groups.is_empty() => {
                 Err(ConfigurationError::because(format!("server {voter} votes and is in no group: add it to one")))
             }
             _ => Ok(()),
         }
-    }
-
-    fn group_of(&self, server: ServerId) -> Option<i64> {
-        self.groups.iter().find(|(_, members)| members.contains(&server)).map(|(group, _)| *group)
     }
 
     /// Voters with these ids, at addresses that nobody has; for machines that only count.
@@ -375,6 +379,7 @@ mod tests {
             ("server.1=a:1:2:observer", "Observers w/o participants"),
             ("server.1=a:1:2\nserver.2=b:1:2\ngroup.1=1", "server 2 votes and is in no group"),
             ("server.1=a:1:2\ngroup.1=1\ngroup.2=1", "server 1 is in a group already"),
+            ("server.1=a:1:2\ngroup.1=1:1", "server 1 is in a group already"),
             ("server.x=a:1:2", "must be a number"),
             ("server.1=a:1:2\nweight.1=-1", "a whole number"),
             ("server.1=a:1:2\nversion=xyz", "hexadecimal"),

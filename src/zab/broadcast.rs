@@ -90,6 +90,8 @@ impl Broadcast {
         let change = self.change.take().expect("a reconfiguration was proposed");
         assert!(change.zxid <= self.last_committed, "a reconfiguration was activated before its commit");
         self.quorums = Quorums::new(change.new, None);
+        // Who does not vote any more counts in nothing; who may vote later says again what it has.
+        self.acked.retain(|server, _| self.quorums.is_voter(*server));
         self.commit_ready()
     }
 
@@ -205,6 +207,7 @@ mod tests {
         assert_eq!(broadcast.activate(), vec![proposal(3)], "several may be due at once");
         assert_eq!(broadcast.on_ack(ServerId(5), zxid(4)), vec![proposal(4)]);
         assert_eq!(broadcast.acked_by(ServerId(4)), Some(zxid(3)));
+        assert_eq!(broadcast.acked_by(ServerId(1)), None, "it is no member any more");
     }
 
     #[test]
