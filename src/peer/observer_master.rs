@@ -12,7 +12,9 @@
 use super::core::Core;
 use super::io::{Effects, LinkId, LinkOp, Note, Now, Proposal};
 use super::membership::Commit;
-use crate::records::{Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, TouchedSession, Zxid};
+use crate::records::{
+    Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, TouchedSession, Zxid, is_forwarded,
+};
 use crate::zab::SyncPlan;
 use std::collections::BTreeMap;
 
@@ -127,7 +129,14 @@ impl ObserverMaster {
                 let touched = touched.unwrap_or_default().into_iter();
                 self.touched.extend(touched.map(|touched| (touched.session, touched.timeout_ms)));
             }
-            (Progress::UpToDate, QuorumPacket::Request(request)) => return Some(Asked::Request(request)),
+            (Progress::UpToDate, QuorumPacket::Request(request)) if is_forwarded(request.body.op()) => {
+                return Some(Asked::Request(request));
+            }
+            // The leader would take it for ours; to one of 3.8.0 a lone check is fatal.
+            (Progress::UpToDate, QuorumPacket::Request(request)) => {
+                let reason = format!("operation {} is none that a learner hands on", request.body.op());
+                self.drop_observer(link, &reason, out);
+            }
             (Progress::UpToDate, QuorumPacket::Revalidate { session, timeout_ms }) => {
                 return Some(Asked::Revalidate { session, timeout_ms });
             }
@@ -186,26 +195,19 @@ impl ObserverMaster {
         observer.progress = Progress::Synchronizing;
     }
 
-    /// Tells all observers of a commit. Those that wait for it are synchronised up to it.
+    /// Tells all observers of a commit; those that wait for it are synchronised at the end of the step.
     /// `designated` leads from then on, if it is a reconfiguration.
-    pub fn on_committed(
-        &mut self,
-        core: &Core,
-        epoch: Epoch,
-        proposal: &Proposal,
-        designated: Option<ServerId>,
-        out: &mut Effects,
-    ) {
+    pub fn on_committed(&self, proposal: &Proposal, designated: Option<ServerId>, out: &mut Effects) {
         let commit = Commit { zxid: proposal.zxid(), designated };
         for (link, observer) in &self.observers {
             if observer.progress >= Progress::Synchronizing {
                 out.send(*link, commit.inform(proposal.bytes.clone()));
             }
         }
-        self.synchronize_waiting(core, epoch, out);
     }
 
-    fn synchronize_waiting(&mut self, core: &Core, epoch: Epoch, out: &mut Effects) {
+    /// Behind all commits of a step, since a tree that is sent has them all: what was waited for may be known now.
+    pub fn synchronize_waiting(&mut self, core: &Core, epoch: Epoch, out: &mut Effects) {
         let is_waiting = |observer: &Observer| matches!(observer.progress, Progress::EpochAcked(_));
         let waiting = self.observers.iter().filter(|(_, observer)| is_waiting(observer)).map(|(link, _)| *link);
         for link in waiting.collect::<Vec<_>>() {
@@ -214,8 +216,7 @@ impl ObserverMaster {
     }
 
     /// The leader pings us: so do we, and drop who has been silent.
-    pub fn on_ping(&mut self, core: &Core, now: Now, epoch: Epoch, zxid: Zxid, out: &mut Effects) {
-        self.synchronize_waiting(core, epoch, out);
+    pub fn on_ping(&mut self, core: &Core, now: Now, zxid: Zxid, out: &mut Effects) {
         let mut silent = Vec::new();
         for (link, observer) in &self.observers {
             let limit = match observer.progress {
@@ -253,7 +254,7 @@ mod tests {
     use super::super::Boot;
     use super::super::core::{PeerConfig, RoleRules};
     use super::*;
-    use crate::records::{Configuration, ErrorTxn, Txn, TxnBody};
+    use crate::records::{Configuration, ErrorTxn, ForwardedBody, ForwardedRequest, Txn, TxnBody, op};
 
     const EPOCH: Epoch = Epoch(1);
     const LINK: LinkId = LinkId(9);
@@ -314,7 +315,9 @@ mod tests {
         assert_eq!(sent(&mut out), [""; 0]);
         core.log(proposal(6), &mut out);
         core.commit_first(&mut out);
-        master.on_committed(&core, EPOCH, &proposal(6), None, &mut out);
+        master.on_committed(&proposal(6), None, &mut out);
+        assert_eq!(sent(&mut out), [""; 0], "the step may commit more");
+        master.synchronize_waiting(&core, EPOCH, &mut out);
         assert_eq!(sent(&mut out), ["DIFF", "NEWLEADER"]);
     }
 
@@ -331,8 +334,25 @@ mod tests {
         let mut master = with_observer(&core, zxid(4), None, &mut out);
         assert_eq!(sent(&mut out), ["DIFF", "PROPOSAL", "COMMIT", "NEWLEADER"]);
         let now = Now { micros: 10_000_000, wall_ms: 0 };
-        master.on_ping(&core, now, EPOCH, zxid(5), &mut out);
+        master.on_ping(&core, now, zxid(5), &mut out);
         assert_eq!(sent(&mut out), ["close"], "it has been silent for too long");
+    }
+
+    /// A lone check ends a leader of 3.8.0, and a read would never be answered.
+    #[test]
+    fn a_request_that_no_learner_hands_on_ends_the_link_of_the_observer() {
+        for (op, is_asked) in [(op::CREATE, true), (op::SYNC, true), (op::CHECK, false), (op::GET_DATA, false)] {
+            let (core, mut out) = (follower(), Effects::default());
+            let mut master = with_observer(&core, zxid(5), Some(EPOCH), &mut out);
+            let mut receive =
+                |packet, out: &mut Effects| master.on_packet(&core, Now::default(), Some(EPOCH), LINK, packet, out);
+            assert!(receive(QuorumPacket::Ack { zxid: zxid(0) }, &mut out).is_none());
+            sent(&mut out);
+            let body = ForwardedBody::Malformed { op, bytes: Vec::new() };
+            let request = ForwardedRequest { session: SessionId(5), cxid: 1, body, auth: Vec::new() };
+            assert_eq!(receive(QuorumPacket::Request(request), &mut out).is_some(), is_asked, "operation {op}");
+            assert_eq!(sent(&mut out).len(), usize::from(!is_asked), "operation {op}");
+        }
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct World {
     /// Servers that do not run (SIGSTOP), with what waits in their sockets.
     paused: BTreeMap<ServerId, VecDeque<Input>>,
     cut: BTreeSet<(ServerId, ServerId)>,
+    /// Packets from one server to another that wait, to arrive all at once.
+    held_links: BTreeMap<(ServerId, ServerId), Vec<(LinkId, QuorumPacket)>>,
     /// Both ends of a quorum link have the same id; learner, leader.
     links: BTreeMap<LinkId, (ServerId, ServerId)>,
     queue: VecDeque<(ServerId, Input)>,
@@ -132,6 +134,8 @@ impl World {
             ["release", "disk", id] => {
                 self.held.remove(&server(id));
             }
+            ["hold", "link", from, to] => _ = self.held_links.insert((server(from), server(to)), Vec::new()),
+            ["release", "link", from, to] => self.release_link(server(from), server(to)),
             ["pause", id] => _ = self.paused.insert(server(id), VecDeque::new()),
             // Lets it handle only the first `n` of what waits for it; the rest comes at the next `run`.
             ["resume", id, n] => self.resume(server(id), n.parse().unwrap()),
@@ -299,6 +303,14 @@ impl World {
         }
     }
 
+    fn release_link(&mut self, from: ServerId, to: ServerId) {
+        let mut batches: BTreeMap<LinkId, Vec<QuorumPacket>> = BTreeMap::new();
+        for (link, packet) in self.held_links.remove(&(from, to)).unwrap_or_default() {
+            batches.entry(link).or_default().push(packet);
+        }
+        self.queue.extend(batches.into_iter().map(|(link, packets)| (to, Input::Packets { link, packets })));
+    }
+
     /// Messages between the two are lost from now on, and neither is told.
     fn cut(&mut self, a: ServerId, b: ServerId) {
         self.cut.insert((a, b));
@@ -406,7 +418,10 @@ impl World {
                 let from_leader = self.links[&link].1 == id;
                 let packet = QuorumPacket::take(&mut Reader::new(&bytes), from_leader).unwrap().unwrap();
                 self.packets.push(format!("{id}->{to} {}", packet.name()));
-                self.queue.push_back((to, Input::Packets { link, packets: vec![packet] }));
+                match self.held_links.get_mut(&(id, to)) {
+                    Some(held) => held.push((link, packet)),
+                    None => self.queue.push_back((to, Input::Packets { link, packets: vec![packet] })),
+                }
             }
             LinkOp::StreamSnapshot { link, zxid } => {
                 let body = snapshot(&mut self.servers.get_mut(&id).unwrap().db, zxid);

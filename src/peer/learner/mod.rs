@@ -193,6 +193,9 @@ impl Learner {
                 for packet in packets {
                     self.on_packet(core, now, packet, db, out)?;
                 }
+                if self.is_established() {
+                    self.observers.synchronize_waiting(core, self.epoch, out);
+                }
                 self.extend_lease(core, out);
                 Ok(())
             }
@@ -354,7 +357,7 @@ impl Learner {
                 if let (Phase::Broadcast, Some(link)) = (&self.phase, self.link) {
                     let touched = db.touched().into_iter().chain(self.observers.take_touched()).collect();
                     out.send(link, QuorumPacket::Ping { zxid, touched: Some(touched) });
-                    self.observers.on_ping(core, now, self.epoch, zxid, out);
+                    self.observers.on_ping(core, now, zxid, out);
                 }
                 Ok(())
             }

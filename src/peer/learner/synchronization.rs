@@ -163,7 +163,7 @@ impl Learner {
             Some(first) if first.zxid() == zxid => {
                 let proposal = first.clone();
                 core.commit_first(out);
-                self.observers.on_committed(core, self.epoch, &proposal, designated, out);
+                self.observers.on_committed(&proposal, designated, out);
                 self.on_committed(core, &proposal, designated, out)
             }
             Some(first) if zxid > core.last_committed => {
