@@ -88,8 +88,10 @@ impl Leader {
         db: &Database,
         out: &mut Effects,
     ) -> Result<(), Leave> {
-        if self.hand_over.is_some() {
-            return Ok(()); // The client loses its connection when the role ends, and asks another server.
+        if self.is_on_hold() {
+            // Requests wait elsewhere; this is the rest of a step that has begun the end of the role, which will come: the
+            // client loses its connection, and asks another server.
+            return Ok(());
         }
         let Some(in_flight) = &mut self.in_flight else { return Ok(()) };
         if self.broadcast.last_proposed().counter() >= u32::MAX - 1 {

@@ -127,7 +127,7 @@ pub struct Leader {
     quota_log: QuotaLog,
     /// The oldest proposal that is not on our own disk, and since when it has been the oldest.
     unflushed: Option<(Zxid, u64)>,
-    /// Nothing is proposed any more, and the role ends soon.
+    /// Nothing is proposed, and the role ends soon, unless this is given up.
     hand_over: Option<HandOver>,
     next_ping: u64,
     /// When this machine last ran, in microseconds.
@@ -135,7 +135,7 @@ pub struct Leader {
     /// Pings come twice a tick; whether a quorum is still with us is asked once.
     ping_count: u64,
     lease_until: u64,
-    /// Who leads from now on: this server commits nothing more, and goes when its learners have gone.
+    /// Who leads from now on: this server proposes and commits nothing more, and goes when its learners have gone.
     successor: Option<ServerId>,
 }
 
@@ -197,7 +197,7 @@ impl Leader {
         let mut at = self.next_ping;
         if !self.is_established() {
             at = at.min(self.deadline(core));
-        } else {
+        } else if !self.is_on_hold() {
             let expiry = self.sessions.next_expiry();
             at = expiry.into_iter().chain(self.reaper.next_wakeup()).fold(at, u64::min);
         }
@@ -225,8 +225,8 @@ impl Leader {
         }
         self.notice_leap(core, now);
         self.on_input(core, now, input, db, out)?;
-        self.order_behind_syncs(core, now, db, out)?;
-        self.end_hand_over(core, now, out)
+        self.order_waiting(core, now, db, out)?;
+        self.end_hand_over(core, now, db, out)
     }
 
     fn on_input(
@@ -245,8 +245,8 @@ impl Leader {
                     let is_behind = up_to < self.broadcast.last_proposed();
                     self.unflushed = is_behind.then(|| (up_to.successor(), now.micros));
                 }
-                self.send_found(core, now, out);
                 self.count_ack(core, now, core.my_id(), up_to, out);
+                self.send_found(core, now, out); // Behind all commits of the step: a tree that is sent has them.
                 Ok(())
             }
             Input::LearnerLinkUp { link } => {
@@ -388,7 +388,7 @@ impl Leader {
         {
             return Err(Leave { next: Some(next), ..Leave::because("changes proposed in reconfig") });
         }
-        if self.is_established() {
+        if self.is_established() && !self.is_on_hold() {
             self.expire_sessions(core, now, db, out);
             self.reap(core, now, db, out)?;
         }
@@ -483,7 +483,9 @@ impl Leader {
     /// We may answer reads for syncLimit after a quorum was last with us: none of it leaves us earlier without closing
     /// its link.
     fn extend_lease(&mut self, core: &Core, now: Now, out: &mut Effects) {
-        if !self.is_established() || self.successor.is_some() {
+        // A lease that cannot become noticeably longer need not be counted out, for each batch of packets anew.
+        let (sync_limit, least) = (core.sync_limit_micros(), self.lease_until.saturating_add(core.tick_micros() / 4));
+        if !self.is_established() || self.successor.is_some() || now.micros + sync_limit <= least {
             return;
         }
         let me = core.my_id();
@@ -495,8 +497,8 @@ impl Leader {
             (learner.progress >= Progress::Synced).then_some(learner.with_us_at)
         };
         let Some(since) = core.quorums.reached_by_quorum(with_us) else { return };
-        let until_micros = since + core.sync_limit_micros();
-        if until_micros > self.lease_until.saturating_add(core.tick_micros() / 4) {
+        let until_micros = since + sync_limit;
+        if until_micros > least {
             self.lease_until = until_micros;
             out.db.push(DbOp::ExtendLease { until_micros });
         }

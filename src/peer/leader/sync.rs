@@ -10,6 +10,9 @@
 //! connection may have unanswered, which its own server bounds. Syncs are answered in the order in which they came, all
 //! together: a learner knows them by nothing else.
 //!
+//! Writes wait here as well while nothing is proposed because the leader [hands over](super::hand_over): if that is given
+//! up, it is their turn.
+//!
 //! "Your session has expired" waits in the same way: a leader that is none any more does not know the sessions that
 //! have begun since.
 //!
@@ -76,8 +79,8 @@ struct Waiting {
 /// A sync: its session, and its number among all of this role.
 type SyncId = (SessionId, u64);
 
-/// What a session waits for, in the order in which it asked: first a sync that is not answered, or, until the end of the
-/// step that answers it, what comes after it.
+/// What a session waits for, in the order in which it asked: first a sync that is not answered, or, while nothing is
+/// proposed or until the end of the step that answers the sync, what comes after it.
 #[derive(Debug)]
 enum Turn {
     Sync(u64),
@@ -93,9 +96,9 @@ pub(super) struct Syncs {
     round: u64,
     /// How many syncs there have been.
     count: u64,
-    /// The sessions that have a sync without an answer, or writes behind one.
+    /// The sessions that have a sync without an answer, or writes that wait.
     turns: BTreeMap<SessionId, VecDeque<Turn>>,
-    /// Of these, those whose sync has been answered: it is the turn of the writes behind it.
+    /// Of these, those whose writes wait for no sync: it is their turn as soon as anything is proposed.
     ready: VecDeque<SessionId>,
 }
 
@@ -143,6 +146,13 @@ impl Syncs {
         matches!(first, Some(Turn::Sync(first)) if *first == number)
     }
 
+    /// The write of a session that waits for nothing has to wait until something is proposed again.
+    fn hold(&mut self, arrived: Arrived) {
+        let session = arrived.session();
+        self.turns.entry(session).or_default().push_back(Turn::Write(arrived));
+        self.ready.push_back(session);
+    }
+
     /// The sync is answered.
     fn end_turn(&mut self, sync: Option<SyncId>) {
         let Some((session, _)) = sync else { return };
@@ -174,6 +184,8 @@ impl Leader {
             self.await_quorum(core, now, waiter, Some((session, number)), out);
         } else if let Some(turns) = self.syncs.turns.get_mut(&session) {
             turns.push_back(Turn::Write(arrived));
+        } else if self.is_on_hold() {
+            self.syncs.hold(arrived);
         } else {
             self.order_arrived(core, now, arrived, db, out)?;
         }
@@ -200,16 +212,18 @@ impl Leader {
         }
     }
 
-    /// At the end of each step: the writes behind syncs that have been answered, up to their session's next sync, which
-    /// then waits for them.
-    pub(super) fn order_behind_syncs(
+    /// At the end of each step, unless nothing is proposed now: the writes that wait for no sync, up to their session's next
+    /// sync, which then waits for them.
+    pub(super) fn order_waiting(
         &mut self,
         core: &mut Core,
         now: Now,
         db: &Database,
         out: &mut Effects,
     ) -> Result<(), Leave> {
-        while let Some(session) = self.syncs.ready.pop_front() {
+        while !self.is_on_hold()
+            && let Some(session) = self.syncs.ready.pop_front()
+        {
             while let Some(turns) = self.syncs.turns.get_mut(&session) {
                 match turns.pop_front() {
                     Some(Turn::Write(arrived)) => self.order_arrived(core, now, arrived, db, out)?,
