@@ -10,9 +10,10 @@ use super::disk::{DiskQueue, Job};
 use super::election_links::{ElectionEvent, ElectionLinks};
 use super::links::{AcceptedBy, Links};
 use super::log_reading::LogChunks;
-use super::places::{Moved, NewPorts, Places};
+use super::places::{Moved, NewPorts, Places, Resolved};
 use super::shared::{Event, Shared, count};
 use super::status::{Role, StatusCell};
+use super::task;
 use crate::peer::io::{DbOp, DiskOp, Effects, Input, LinkOp, Members, Note, Now};
 use crate::peer::{Outbox, PeerStatus, QuorumPeer};
 use crate::records::PeerState;
@@ -139,6 +140,7 @@ impl Core {
                 Event::Input(input) => self.step(now, input),
                 Event::Inputs(inputs) => inputs.into_iter().for_each(|input| self.step(now, input)),
                 Event::Fail { code, reason } => self.end(CoreEnd::Failed { code, reason }),
+                Event::Resolved(found) => self.listen(&found),
                 Event::Wake => {}
                 Event::Stop => self.end(CoreEnd::Stopped),
                 Event::Kill => self.end(CoreEnd::Killed),
@@ -199,9 +201,35 @@ impl Core {
 
     /// Goes by another list of members from now on.
     fn move_to(&mut self, members: &Members) {
-        let Moved { client, quorum, election } = self.places.change(members);
+        self.places.change(members);
         self.security.set_hosts(self.places.hosts());
         if let Some(links) = &self.election {
+            links.set_members(self.places.election_addresses(), None);
+        }
+        self.listen(&Resolved::new());
+        let names = self.places.unresolved();
+        if !names.is_empty() {
+            let events = self.shared.events.clone();
+            task::spawn("a look-up of this server's host", &self.shared.events, async move {
+                let mut found = Resolved::new();
+                for name in names {
+                    let addrs = tokio::net::lookup_host((&*name, 0)).await;
+                    let first = addrs.map(|mut addrs| addrs.next().map(|addr| addr.ip()));
+                    let ip = first.map_err(|error| error.to_string());
+                    let ip = ip.and_then(|ip| ip.ok_or_else(|| format!("{name} has no address")));
+                    found.insert(name, ip);
+                }
+                let _ = events.send(Event::Resolved(found));
+            });
+        }
+    }
+
+    /// Opens its own ports anew, where a change has moved them.
+    fn listen(&mut self, found: &Resolved) {
+        let Moved { client, quorum, election } = self.places.listen(found);
+        if let Some(links) = &self.election
+            && election.is_some()
+        {
             links.set_members(self.places.election_addresses(), election);
         }
         if let Some(client) = client

@@ -32,9 +32,13 @@ pub fn listen(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Listens at a server's own address, or at the same port of all interfaces.
+/// [`listen_on`], by a name.
 pub fn listen_at(addr: &HostPort, on_all_ips: bool) -> io::Result<TcpListener> {
-    let mut addr = resolve(addr)?;
+    listen_on(resolve(addr)?, on_all_ips)
+}
+
+/// Listens at a server's own address, or at the same port of all interfaces.
+pub fn listen_on(mut addr: SocketAddr, on_all_ips: bool) -> io::Result<TcpListener> {
     if on_all_ips {
         addr.set_ip(if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() });
     }

@@ -3,27 +3,33 @@
 //!
 //! While a reconfiguration is proposed nobody here knows whether it holds: the others may have its commit, and have
 //! closed their former ports. So a member is looked for at its addresses in both lists. This server itself listens at,
-//! and tells, the committed ones.
+//! and tells, the committed ones. A name of its own is looked up aside ([`Places::unresolved`]): the core does not wait
+//! for a resolver.
 //!
 //! ZooKeeper: `QuorumPeer.processReconfig`, `QuorumCnxManager.connectOne`, `ServerCnxnFactory.reconfigure`.
 
 use super::config::Config;
-use super::listen::{listen, listen_at, resolve};
+use super::listen::{listen, listen_on};
 use crate::peer::io::Members;
-use crate::records::{Configuration, HostPort, PeerAddr, ServerId};
+use crate::records::{Configuration, HostPort, PeerAddr, ServerAddr, ServerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 /// The members, and where this server listens.
 pub struct Places {
     my_id: Option<ServerId>,
     election: BTreeMap<ServerId, Vec<HostPort>>,
     quorum: BTreeMap<ServerId, Vec<HostPort>>,
+    /// Where this server is to listen.
+    me: Option<ServerAddr>,
     listening: Listening,
     on_all_ips: bool,
     client_backlog: i32,
 }
+
+/// The addresses of hosts that were looked up, or why they have none.
+pub type Resolved = BTreeMap<String, Result<IpAddr, String>>;
 
 /// Where this server listens. What could not be had is not in it, and tried again at the next change.
 #[derive(Default)]
@@ -65,12 +71,20 @@ impl Places {
             my_id: config.my_id,
             election: BTreeMap::new(),
             quorum: BTreeMap::new(),
+            me: None,
             listening,
             on_all_ips: config.quorum.listen_on_all_ips,
             client_backlog: config.limits.client_backlog,
         };
-        places.set_members(&Members { committed: config.ensemble.clone(), last_seen });
+        places.change(&Members { committed: config.ensemble.clone(), last_seen });
         places
+    }
+
+    /// Takes over a change; [`Places::listen`] follows.
+    pub fn change(&mut self, members: &Members) {
+        self.quorum = addresses(members, self.my_id, |addr| &addr.quorum);
+        self.election = addresses(members, self.my_id, |addr| &addr.election);
+        self.me = self.my_id.and_then(|id| members.committed.servers.get(&id)).cloned();
     }
 
     /// Where a member takes learners while it leads.
@@ -88,32 +102,49 @@ impl Places {
         self.quorum.values().chain(self.election.values()).flatten().map(|addr| addr.host.clone()).collect()
     }
 
-    /// Takes over a change; what cannot be listened at stays where it was, and is told.
-    pub fn change(&mut self, members: &Members) -> Moved {
-        self.set_members(members);
+    /// Names that must be known before this server can listen where it is to.
+    pub fn unresolved(&self) -> BTreeSet<String> {
+        let client = self.client_wanted().into_iter().collect();
+        let quorum = missing(&self.listening.quorum, &self.wanted(|addr| &addr.quorum), self.on_all_ips);
+        let election = missing(&self.listening.election, &self.wanted(|addr| &addr.election), self.on_all_ips);
+        let all = [client, quorum, election].into_iter().flatten();
+        all.filter(|addr| addr.literal().is_none()).map(|addr| addr.host).collect()
+    }
+
+    /// Listens where it does not yet, as far as names are `found`; what cannot be listened at stays where it was, and is
+    /// told.
+    pub fn listen(&mut self, found: &Resolved) -> Moved {
         let mut moved = Moved::default();
-        let Some(me) = self.my_id.and_then(|id| members.committed.servers.get(&id)) else { return moved };
-        if let Some(client) = me.client.as_ref().filter(|client| self.listening.client.as_ref() != Some(*client)) {
-            moved.client = self.listen_for_clients(client).unwrap_or_else(|error| {
-                cannot_listen("client", client, &error);
+        if let Some(client) = self.client_wanted()
+            && let Some(resolved) = resolved(&client, found)
+        {
+            moved.client = self.listen_for_clients(&client, resolved).unwrap_or_else(|error| {
+                cannot_listen("client", &client, &error);
                 None
             });
         }
-        let wanted = |port: fn(&PeerAddr) -> &HostPort| me.addrs.iter().map(port).collect::<Vec<_>>();
-        let Listening { quorum, election, .. } = &mut self.listening;
-        moved.quorum = listen_for_servers("quorum", quorum, &wanted(|addr| &addr.quorum), self.on_all_ips);
-        moved.election = listen_for_servers("election", election, &wanted(|addr| &addr.election), self.on_all_ips);
+        let (quorum, election) = (self.wanted(|addr| &addr.quorum), self.wanted(|addr| &addr.election));
+        let listening = &mut self.listening;
+        moved.quorum = listen_for_servers("quorum", &mut listening.quorum, &quorum, self.on_all_ips, found);
+        moved.election = listen_for_servers("election", &mut listening.election, &election, self.on_all_ips, found);
         moved
     }
 
-    fn set_members(&mut self, members: &Members) {
-        self.quorum = addresses(members, self.my_id, |addr| &addr.quorum);
-        self.election = addresses(members, self.my_id, |addr| &addr.election);
+    fn wanted(&self, port: fn(&PeerAddr) -> &HostPort) -> Vec<HostPort> {
+        self.me.iter().flat_map(|me| &me.addrs).map(port).cloned().collect()
+    }
+
+    fn client_wanted(&self) -> Option<HostPort> {
+        self.me.as_ref()?.client.clone().filter(|client| self.listening.client.as_ref() != Some(client))
     }
 
     /// `None`: it listens there already, by `clientPort`.
-    fn listen_for_clients(&mut self, addr: &HostPort) -> io::Result<Option<TcpListener>> {
-        let resolved = resolve(addr)?;
+    fn listen_for_clients(
+        &mut self,
+        addr: &HostPort,
+        resolved: io::Result<SocketAddr>,
+    ) -> io::Result<Option<TcpListener>> {
+        let resolved = resolved?;
         let is_new = self.listening.client_addr != Some(resolved);
         let listener = is_new.then(|| listen(resolved, self.client_backlog)).transpose()?;
         if is_new {
@@ -123,6 +154,15 @@ impl Places {
         self.listening.client_addr = Some(resolved);
         Ok(listener)
     }
+}
+
+/// `None`: its name is being looked up.
+fn resolved(addr: &HostPort, found: &Resolved) -> Option<io::Result<SocketAddr>> {
+    if let Some(addr) = addr.literal() {
+        return Some(Ok(addr));
+    }
+    let ip = found.get(&addr.host)?.clone();
+    Some(ip.map(|ip| SocketAddr::new(ip, addr.port)).map_err(io::Error::other))
 }
 
 /// Where each member may be: at its committed addresses, then at its proposed ones. Not where the committed list has
@@ -149,34 +189,45 @@ fn addresses(
     addresses
 }
 
+/// Those of the `wanted` addresses at which it does not listen yet.
+fn missing(listening: &[HostPort], wanted: &[HostPort], on_all_ips: bool) -> Vec<HostPort> {
+    let mut missing: Vec<HostPort> = Vec::new();
+    for addr in wanted {
+        if !is_in(listening, addr, on_all_ips) && !is_in(&missing, addr, on_all_ips) {
+            missing.push(addr.clone());
+        }
+    }
+    missing
+}
+
+fn is_in(addrs: &[HostPort], addr: &HostPort, on_all_ips: bool) -> bool {
+    addrs.iter().any(|known| if on_all_ips { known.port == addr.port } else { known == addr })
+}
+
 /// Listens at those of the `wanted` addresses at which it does not yet.
 fn listen_for_servers(
     what: &'static str,
     listening: &mut Vec<HostPort>,
-    wanted: &[&HostPort],
+    wanted: &[HostPort],
     on_all_ips: bool,
+    found: &Resolved,
 ) -> Option<NewPorts> {
-    let is_in = |addrs: &[HostPort], addr: &HostPort| {
-        addrs.iter().any(|known| if on_all_ips { known.port == addr.port } else { known == addr })
-    };
     let (mut listeners, mut added) = (Vec::new(), Vec::new());
-    for &addr in wanted {
-        if is_in(listening, addr) || is_in(&added, addr) {
-            continue;
-        }
-        match listen_at(addr, on_all_ips) {
+    for addr in missing(listening, wanted, on_all_ips) {
+        let Some(resolved) = resolved(&addr, found) else { continue };
+        match resolved.and_then(|resolved| listen_on(resolved, on_all_ips)) {
             Ok(listener) => {
                 tracing::info!("binding to the new {what} address {addr}");
                 listeners.push(listener);
-                added.push(addr.clone());
+                added.push(addr);
             }
-            Err(error) => cannot_listen(what, addr, &error),
+            Err(error) => cannot_listen(what, &addr, &error),
         }
     }
     if listeners.is_empty() {
         return None;
     }
-    let replace = !wanted.iter().any(|addr| is_in(listening, addr));
+    let replace = !wanted.iter().any(|addr| is_in(listening, addr, on_all_ips));
     if replace {
         listening.clear();
     }
@@ -207,6 +258,11 @@ mod tests {
 
     fn quorum(places: &Places, server: i64) -> Vec<String> {
         places.quorum_addresses(ServerId(server)).iter().map(HostPort::to_string).collect()
+    }
+
+    fn changed(places: &mut Places, members: &Members) -> Moved {
+        places.change(members);
+        places.listen(&Resolved::new())
     }
 
     /// A port of 127.0.0.1 that is taken until the listener is dropped.
@@ -267,18 +323,18 @@ mod tests {
         let (election, election_port) = taken();
         let mut places = Places::new(&config("server.1=127.0.0.1:1:2;127.0.0.1:3", 1), None);
         let new = format!("server.1=127.0.0.1:{quorum_port}:{election_port};127.0.0.1:{client_port}");
-        let moved = places.change(&members(&new, None));
+        let moved = changed(&mut places, &members(&new, None));
         assert!(moved.client.is_none() && moved.quorum.is_none() && moved.election.is_none());
 
         drop((client, quorum, election));
-        let moved = places.change(&members(&new, Some("server.1=127.0.0.1:1:2")));
+        let moved = changed(&mut places, &members(&new, Some("server.1=127.0.0.1:1:2")));
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
         assert_eq!(moved.client.as_ref().map(port), Some(client_port));
         let ports = |new: &Option<NewPorts>| new.as_ref().map(|new| (port(&new.listeners[0]), new.replace));
         assert_eq!(ports(&moved.quorum), Some((quorum_port, true)));
         assert_eq!(ports(&moved.election), Some((election_port, true)));
 
-        let again = places.change(&members(&new, None));
+        let again = changed(&mut places, &members(&new, None));
         assert!(again.client.is_none() && again.quorum.is_none() && again.election.is_none(), "it listens there");
     }
 
@@ -291,10 +347,30 @@ mod tests {
             let of = |port: &u16| format!("127.0.0.1:1:{port}");
             members(&format!("server.1={}", ports.iter().map(of).collect::<Vec<_>>().join("|")), None)
         };
-        let added = places.change(&at(&[first, second])).election.unwrap();
+        let added = changed(&mut places, &at(&[first, second])).election.unwrap();
         assert_eq!((added.listeners.len(), added.replace), (1, false));
-        assert!(places.change(&at(&[second])).election.is_none());
-        let replaced = places.change(&at(&[third])).election.unwrap();
+        assert!(changed(&mut places, &at(&[second])).election.is_none());
+        let replaced = changed(&mut places, &at(&[third])).election.unwrap();
         assert_eq!((replaced.listeners.len(), replaced.replace), (1, true));
+    }
+
+    #[test]
+    fn a_name_is_waited_for_and_nothing_else_is() {
+        let (quorum, election, client) = (taken().1, taken().1, taken().1);
+        let mut places = Places::new(&config("server.1=127.0.0.1:1:2", 1), None);
+        let new = format!("server.1=zk.test:{quorum}:{election};127.0.0.1:{client}");
+        places.change(&members(&new, None));
+        assert_eq!(places.unresolved(), ["zk.test".to_owned()].into());
+        let moved = places.listen(&Resolved::new());
+        assert!(moved.client.is_some() && moved.quorum.is_none() && moved.election.is_none());
+
+        let moved = places.listen(&[("zk.test".to_owned(), Err("no such host".to_owned()))].into());
+        assert!(moved.client.is_none() && moved.quorum.is_none() && moved.election.is_none());
+        assert!(!places.unresolved().is_empty(), "it is looked up again");
+
+        let moved = places.listen(&[("zk.test".to_owned(), Ok(IpAddr::from([127, 0, 0, 1])))].into());
+        let port = |new: Option<NewPorts>| new.unwrap().listeners[0].local_addr().unwrap().port();
+        assert_eq!((port(moved.quorum), port(moved.election)), (quorum, election));
+        assert!(places.unresolved().is_empty());
     }
 }

@@ -10,6 +10,7 @@ use super::limits::Limits;
 use super::links::{Chunk, ChunkSource};
 use super::log::{self, Owner};
 use super::pause::Pause;
+use super::places::Resolved;
 use super::status::{Exit, Role};
 use crate::peer::io::{Input, Now};
 use crate::peer::{Database, PeerStatus};
@@ -34,6 +35,8 @@ pub enum Event {
         code: i32,
         reason: String,
     },
+    /// Names of this server's own hosts were looked up.
+    Resolved(Resolved),
     /// There is nothing to handle; a pause is asked for.
     Wake,
     /// Clean end: no connection is accepted, the log is flushed.

@@ -242,7 +242,8 @@ def test_a_server_that_missed_the_commit_finds_the_others_at_their_new_ports(ens
     try:
         for number in (2, 3):
             growing[number].quorum_port, growing[number].election_port = ports.take(), ports.take()
-        moved = growing.line(2) + "," + growing.line(3)
+        # By a name, which is looked up aside before they listen.
+        moved = ",".join(growing.line(number).replace("=127.0.0.1:", "=localhost:") for number in (2, 3))
         version = retried(lambda: reconfig(client, joining=moved))
         growing.wait_version(version, 2, 3)
         text = client.get("/zookeeper/config")[0].decode()
