@@ -6,11 +6,12 @@ mod vectors;
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use storage_support::Tree;
+use storage_support::{Tree, log_of_others};
 use tempfile::TempDir;
 use vectors::{hex, testdata};
 use zabkit::records::Zxid;
-use zabkit::storage::{RealDisk, Recovered, Repair, Storage, StorageConfig, StorageError};
+use zabkit::server::{Config, Exit, Listeners, Server};
+use zabkit::storage::{Disk, LogFile, Next, RealDisk, Recovered, Repair, Storage, StorageConfig, StorageError};
 use zabkit::tree::DataTree;
 
 const GOOD: [&str; 10] = [
@@ -205,4 +206,32 @@ fn a_log_without_a_snapshot_is_refused_unless_it_is_trusted() {
     let (_storage, recovered) = Storage::open(RealDisk, config, &mut tree).unwrap();
     assert!(recovered.needs_snapshot && !recovered.was_empty);
     assert_is_as_recorded("log-only", "trusted", &tree.tree, &recovered);
+}
+
+/// Apache's server starts with it too.
+#[test]
+fn a_server_starts_though_its_last_transaction_stands_in_the_log_twice() {
+    let dir = copy_of("log-only", |_| true);
+    let log = dir.path().join("version-2/log.1");
+    let mut records = LogFile::new(RealDisk.open_read(&log).unwrap(), &log, None, 1 << 20).unwrap();
+    let mut last = None;
+    while let Next::Record(record) = records.read_next().unwrap() {
+        last = Some((record.zxid, record.bytes));
+    }
+    let (zxid, bytes) = last.unwrap();
+    let again = dir.path().join(format!("version-2/log.{:x}", zxid.0));
+    std::fs::write(again, log_of_others(&[(zxid, bytes)])).unwrap();
+    let (tree, recovered) = load(dir.path()).unwrap();
+    assert_is_as_recorded("log-only", "with one transaction twice", &tree.tree, &recovered);
+    assert!(recovered.notes[0].contains("follows"), "{:?}", recovered.notes);
+
+    let config = Config {
+        data_dir: dir.path().to_owned(),
+        data_log_dir: dir.path().to_owned(),
+        client_addr: Some("127.0.0.1:0".parse().unwrap()),
+        ..Config::default()
+    };
+    let server = Server::start(config, Listeners::default()).unwrap();
+    assert_eq!(server.status().last_processed, zxid);
+    assert_eq!(server.stop(), Exit::Stopped);
 }

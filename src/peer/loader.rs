@@ -104,8 +104,10 @@ impl DirectoryLoader {
         self.exact_behind = zxid;
     }
 
-    /// The next transaction of the log, with its encoded bytes.
+    /// The next transaction of the log, with its encoded bytes. One that comes again is replayed again, as by Apache's
+    /// server, and makes no difference; it is no part of the history for learners.
     pub fn txn(&mut self, txn: Txn, bytes: Bytes) {
+        let is_again = self.recent.back().is_some_and(|last| txn.zxid <= last.zxid());
         // Errors are results: the same transaction failed, or was applied already, when it was first replayed.
         let _ = self.tree.apply(txn.session, txn.zxid, txn.time_ms, &txn.body, &mut |_| {});
         match &txn.body {
@@ -116,6 +118,9 @@ impl DirectoryLoader {
                 self.sessions.remove(&txn.session);
             }
             _ => {}
+        }
+        if is_again {
+            return;
         }
         if let Some(told) = txn.digest.as_ref().filter(|told| told.version == DIGEST_VERSION) {
             let fits = told.digest == self.tree.digest();
@@ -189,5 +194,15 @@ mod tests {
         loader.txn(fits, Bytes::new());
         loader.txn(txn(3, DIGEST_VERSION), Bytes::new());
         assert_eq!(loader.digest_mismatches(), [Zxid::new(Epoch(1), 3)]);
+    }
+
+    #[test]
+    fn a_transaction_that_stands_in_the_log_again_is_none_of_those_kept_for_learners() {
+        let mut loader = DirectoryLoader::new();
+        for counter in [1, 2, 2, 1, 3] {
+            loader.txn(txn(counter, 1), Bytes::new());
+        }
+        let kept: Vec<u32> = loader.finish(Zxid::ZERO).recent.iter().map(|kept| kept.zxid().counter()).collect();
+        assert_eq!(kept, [1, 2, 3]);
     }
 }

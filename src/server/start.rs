@@ -205,7 +205,7 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
         tracing::warn!("{repair}");
     }
     for note in &recovered.notes {
-        tracing::info!("{note}");
+        tracing::warn!("{note}");
     }
     if recovered.last_zxid == Zxid::NONE && config.my_id.is_none() {
         return Err(StorageError::NotTrusted { dir: config.data_dir.clone() }.into()); // No leader will ever fill it.

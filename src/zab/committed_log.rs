@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 /// How many committed transactions are kept in memory at least, and unless `commitLogCount` says more.
 pub const RECENT_COUNT: usize = 500;
 
-/// The newest committed transactions, without a gap: each one that is committed is pushed.
+/// The newest committed transactions, without a gap: of a log that has one, only what is behind it. A learner refuses
+/// what does not follow, each time that it comes.
 #[derive(Clone, Debug)]
 pub struct CommittedLog {
     proposals: VecDeque<Proposal>,
@@ -37,9 +38,13 @@ impl CommittedLog {
         log
     }
 
+    /// The next one that is committed.
     pub fn push(&mut self, proposal: Proposal) {
-        if let Some(last) = self.proposals.back() {
-            assert!(proposal.zxid() > last.zxid(), "{} was committed after {}", proposal.zxid(), last.zxid());
+        if let Some(last) = self.last() {
+            assert!(proposal.zxid() > last, "{} was committed after {last}", proposal.zxid());
+            if !is_next(last, proposal.zxid()) {
+                self.proposals.clear();
+            }
         }
         if self.proposals.len() == self.count_max {
             self.proposals.pop_front();
@@ -91,16 +96,18 @@ impl CommittedLog {
         match self.proposals.get(at) {
             Some(same) if same.zxid() == peer => SyncPlan::Diff { to: max, missing: after(at + 1) },
             Some(_) if epoch_start => SyncPlan::Diff { to: max, missing: after(at) },
-            Some(next) if next.zxid().epoch() == peer.epoch() => match at.checked_sub(1) {
-                Some(before) => SyncPlan::Trunc { to: self.proposals[before].zxid(), missing: after(at) },
-                None => SyncPlan::Snap,
-            },
-            // Another epoch's tail: where to cut it is not in our memory.
+            // The tail of an older epoch: where to cut it is not in our memory.
             Some(_) => SyncPlan::Snap,
             None if epoch_start => SyncPlan::Diff { to: max, missing: Vec::new() },
             None => SyncPlan::Snap,
         }
     }
+}
+
+/// Whether nothing is missing between two transactions. A standalone server of Apache's whose counter ends counts on
+/// into the next epoch.
+fn is_next(previous: Zxid, next: Zxid) -> bool {
+    next.0 == previous.0 + 1 || next.epoch() > previous.epoch() && next.counter() == 1
 }
 
 #[cfg(test)]
@@ -157,12 +164,17 @@ mod tests {
         assert_eq!(log.plan_sync(zxid(1, 12), zxid(2, 1)), SyncPlan::Snap);
     }
 
+    /// A log with a hole in it is what an operator's repair leaves; the learner's own log may have what is missing.
     #[test]
-    fn a_learner_with_a_transaction_that_we_lack_is_truncated_to_the_one_before() {
-        let mut log = history(&[(1, 1..=4)]);
-        log.push(proposal(zxid(1, 6)));
-        let SyncPlan::Trunc { to, missing } = log.plan_sync(zxid(1, 5), zxid(1, 6)) else { panic!("not a TRUNC") };
-        assert_eq!((to, zxids(&missing)), (zxid(1, 4), vec![zxid(1, 6)]));
+    fn of_a_log_with_a_hole_only_what_is_behind_it_is_kept() {
+        let log = history(&[(1, 1..=4), (1, 6..=8)]);
+        assert_eq!((log.first(), log.last()), (Some(zxid(1, 6)), Some(zxid(1, 8))));
+        for older in [zxid(1, 3), zxid(1, 4), zxid(1, 5)] {
+            assert_eq!(log.plan_sync(older, zxid(1, 8)), SyncPlan::Log { from: zxid(1, 6) }, "{older}");
+        }
+        assert_eq!(history(&[(1, 1..=4), (2, 2..=3)]).first(), Some(zxid(2, 2)));
+        assert_eq!(history(&[(1, 1..=4), (2, 1..=3)]).first(), Some(zxid(1, 1)));
+        assert_eq!(history(&[(1, u32::MAX..=u32::MAX), (2, 0..=3)]).first(), Some(zxid(1, u32::MAX)));
     }
 
     #[test]
