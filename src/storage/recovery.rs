@@ -10,14 +10,14 @@
 //! |---|---|---|
 //! | ours | below the synced bound | rot in what was acknowledged: refuse |
 //! | ours | at or above it | an unfinished write, whatever it looks like: cut |
-//! | ours | none, but the file ends behind a record below it | cut by another server (TRUNC): Apache's rules |
+//! | ours | none, but the file ends behind a record below it | cut by another server (TRUNC): Apache's rules, there and behind |
 //! | Apache's | torn: the file ends, or zeros begin, inside a record | an unfinished write: cut |
 //! | Apache's | checksum or length, no whole record behind it | counts as torn: cut |
 //! | Apache's | checksum or length, whole records behind it | rot: refuse, as Apache does |
 //!
 //! ZooKeeper: `FileTxnSnapLog.restore`, `FileSnap.deserialize`.
 
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
 use super::log_file::{Damage, HEADER_LEN, LogEnd, LogFile, Next};
 use super::names::{self, Compression, NamedFile, parse_snapshot};
@@ -285,6 +285,8 @@ impl<D: Disk> Source<'_, D> {
         let first = logs.iter().rposition(|file| file.zxid <= base).unwrap_or(0);
         let files = logs.get(first..).unwrap_or_default();
         let mut gap = None;
+        // Behind where another server has cut the history all is another's, though it may lie between ours by name.
+        let (mut is_ours, is_end_gone) = (true, self.is_end_gone(logs));
         for (n, file) in files.iter().enumerate() {
             let (path, mut log) = self.open_log(file)?;
             let end = loop {
@@ -308,8 +310,11 @@ impl<D: Disk> Source<'_, D> {
                 sink.txn(txn, record.bytes).map_err(|why| log.bad_transaction(offset, why))?;
                 loaded.txns += 1;
             };
-            let next = files.get(n + 1).map(|next| self.covers(next.zxid));
-            loaded.logs.push(self.judge(file, &path, &log, end, next)?);
+            let covers = |zxid, is_ours| if is_ours { self.covers(zxid) } else { Covered::Foreign };
+            let covered = covers(file.zxid, is_ours);
+            is_ours &= !(is_end_gone && is_cut(&log, &end));
+            let next = files.get(n + 1).map(|next| covers(next.zxid, is_ours));
+            loaded.logs.push(self.judge(file, &path, &log, end, (covered, next))?);
         }
         let newest = loaded.logs.last();
         loaded.is_changed_since = newest.is_some_and(|log| log.covered == Covered::Foreign);
@@ -324,21 +329,25 @@ impl<D: Disk> Source<'_, D> {
         self.bound.map_or(Covered::Foreign, |bound| bound.covers(zxid))
     }
 
-    /// Whether the end of a log is one to accept, to cut, or to refuse. `next`: how the log behind it lies to the bound.
+    /// Whether the log in which our history ended is not there any more.
+    fn is_end_gone(&self, logs: &[NamedFile]) -> bool {
+        let synced = self.bound.and_then(|bound| bound.synced.as_ref());
+        synced.is_some_and(|synced| logs.iter().all(|file| file.name != synced.file))
+    }
+
+    /// Whether the end of a log is one to accept, to cut, or to refuse. How it lies to the bound, and the log behind it.
     fn judge(
         &self,
         file: &NamedFile,
         path: &Path,
         log: &LogFile<D::File>,
         end: LogEnd,
-        next: Option<Covered>,
+        (mut covered, next): (Covered, Option<Covered>),
     ) -> Result<ReadLog, StorageError> {
+        let is_cut = is_cut(log, &end);
         let LogEnd { offset, damage } = end;
-        let mut covered = self.covers(file.zxid);
         if let Covered::UpTo(synced) = covered {
-            // Where we leave a file there is padding, and lost writes do not end between two records. Behind what
-            // Apache's TRUNC has cut no file of ours is left.
-            let is_cut = damage.is_none() && offset > HEADER_LEN && log.file_len() == offset;
+            // Behind what Apache's TRUNC has cut no file of ours is left.
             if is_cut && offset < synced && !matches!(next, Some(Covered::UpTo(_))) {
                 covered = Covered::Foreign;
             }
@@ -413,6 +422,12 @@ impl<D: Disk> Source<'_, D> {
     fn list(&self, dir: &Path) -> Result<Vec<String>, StorageError> {
         self.disk.list(dir).map_err(StorageError::io("list", dir))
     }
+}
+
+/// Whether another server has cut the log, for a TRUNC: where we leave a file there is padding, and lost writes do not
+/// end between two records.
+fn is_cut<F: DiskFile>(log: &LogFile<F>, end: &LogEnd) -> bool {
+    end.damage.is_none() && end.offset > HEADER_LEN && log.file_len() == end.offset
 }
 
 /// Whether records are missing between two that follow each other in a log. Between epochs it cannot be known.

@@ -14,7 +14,7 @@
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
 use super::log_file::{LogEnd, LogFile, Next, PADDING_LEN};
-use super::names::{self, NamedFile, parse_snapshot};
+use super::names::{self, NamedFile, parse_log, parse_snapshot};
 use super::recovery::NullSink;
 use super::snapshot::{ReadFailure, looks_complete, read_snapshot};
 use super::synced_bound::{Synced, SyncedBound};
@@ -75,13 +75,17 @@ impl Plan {
         self.cut.as_ref().map_or(self.base, |(_, _, last)| self.base.max(*last))
     }
 
-    /// The bound for step 2.
+    /// The bound for step 2. The log that is cut was read up to there, whoever has written it, and is ours from now on.
     pub fn bound(&self, old: &SyncedBound) -> SyncedBound {
-        let synced = self.cut.as_ref().map(|(file, offset, _)| Synced {
-            first: old.synced.as_ref().map_or(&file.name, |synced| &synced.first).clone(),
-            file: file.name.clone(),
-            offset: *offset,
-            zxid: self.last(),
+        let synced = self.cut.as_ref().map(|(file, offset, _)| {
+            let first = old.synced.as_ref().map(|synced| &synced.first);
+            let first = first.filter(|first| parse_log(first).is_some_and(|zxid| zxid <= file.zxid));
+            Synced {
+                first: first.unwrap_or(&file.name).clone(),
+                file: file.name.clone(),
+                offset: *offset,
+                zxid: self.last(),
+            }
         });
         SyncedBound { floor: old.floor, synced }
     }
