@@ -94,7 +94,7 @@ impl Host {
                 LinkOp::Connect { leader } | LinkOp::ConnectMaster { server: leader } => self.connecting = Some(leader),
                 LinkOp::Send { packet, .. } => packet.write(&mut Vec::new()),
                 LinkOp::StreamSnapshot { zxid, .. } => drop(self.body_at(zxid)),
-                LinkOp::StreamLog { .. } => {}
+                LinkOp::StreamLog { .. } | LinkOp::StreamProposals { .. } => {}
                 LinkOp::Close { link } => {
                     self.learners.retain(|each| *each != link);
                     self.leader = self.leader.filter(|each| *each != link);

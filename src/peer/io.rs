@@ -279,6 +279,11 @@ pub enum LinkOp {
         after: Zxid,
         up_to: Zxid,
     },
+    /// Stream PROPOSAL and COMMIT of each. Later packets of this link wait behind them.
+    StreamProposals {
+        link: LinkId,
+        proposals: Vec<Proposal>,
+    },
     /// Close, after what was sent before.
     Close {
         link: LinkId,

@@ -186,9 +186,8 @@ impl ObserverMaster {
         if how == "SNAP" {
             out.links.push(LinkOp::StreamSnapshot { link, zxid: last });
         }
-        for Proposal { txn, bytes } in missing {
-            out.send(link, QuorumPacket::Proposal { zxid: txn.zxid, txn: bytes });
-            out.send(link, QuorumPacket::Commit { zxid: txn.zxid });
+        if !missing.is_empty() {
+            out.links.push(LinkOp::StreamProposals { link, proposals: missing });
         }
         let config = Some(core.committed.to_string());
         out.send(link, QuorumPacket::NewLeader { zxid: Zxid::new(epoch, 0), config });
@@ -283,12 +282,15 @@ mod tests {
     }
 
     fn sent(out: &mut Effects) -> Vec<&'static str> {
-        let name = |op| match op {
-            LinkOp::Send { packet, .. } => packet.name(),
-            LinkOp::Close { .. } => "close",
+        let names = |op| match op {
+            LinkOp::Send { packet, .. } => vec![packet.name()],
+            LinkOp::StreamProposals { proposals, .. } => {
+                proposals.iter().flat_map(Proposal::packets).map(|packet| packet.name()).collect()
+            }
+            LinkOp::Close { .. } => vec!["close"],
             other => panic!("{other:?}"),
         };
-        out.links.drain(..).map(name).collect()
+        out.links.drain(..).flat_map(names).collect()
     }
 
     /// The observer has connected and said what it has.

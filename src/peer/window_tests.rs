@@ -63,6 +63,9 @@ impl Member {
         for op in out.links {
             match op {
                 LinkOp::Send { link, packet } => self.sent.push((link, name(&packet))),
+                LinkOp::StreamProposals { link, proposals } => {
+                    self.sent.extend(proposals.iter().flat_map(Proposal::packets).map(|packet| (link, name(&packet))));
+                }
                 LinkOp::StreamSnapshot { link, .. } => self.sent.push((link, "(a snapshot)".into())),
                 LinkOp::Close { link } => self.sent.push((link, "(closed)".into())),
                 _ => {}

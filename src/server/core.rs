@@ -8,7 +8,7 @@ use super::acceptor::Acceptor;
 use super::channel::Security;
 use super::disk::{DiskQueue, Job};
 use super::election_links::{ElectionEvent, ElectionLinks};
-use super::links::{AcceptedBy, Links};
+use super::links::{AcceptedBy, Links, Recent};
 use super::log_reading::LogChunks;
 use super::places::{Moved, NewPorts, Places, Resolved};
 use super::shared::{Event, Shared, count};
@@ -313,6 +313,9 @@ impl Core {
             LinkOp::StreamLog { link, after, up_to } => {
                 let shared = &self.shared;
                 self.links.stream(link, |wake| Box::new(LogChunks::begin(shared, after, up_to, wake)));
+            }
+            LinkOp::StreamProposals { link, proposals } => {
+                self.links.stream(link, |_| Box::new(Recent::new(proposals)));
             }
             LinkOp::Close { link } => self.links.close(link),
         }

@@ -18,7 +18,7 @@ use super::planted::Planted;
 use super::steps::Step;
 use super::world::{Ctx, Event, Machine};
 use crate::jute::Reader;
-use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Members, Note};
+use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Members, Note, Proposal};
 use crate::peer::{Boot, ConnPhase, Database, NodeSettings, Outbox, PeerConfig, QuorumPeer, Settings};
 use crate::records::{Configuration, ForwardedBody, PeerState, PeerType, QuorumPacket, Request, ServerId, Zxid};
 use crate::storage::StorageConfig;
@@ -491,6 +491,11 @@ impl Process {
                 }
                 Err(reason) => self.disk_failed(reason),
             },
+            LinkOp::StreamProposals { link, proposals } => {
+                for packet in proposals.iter().flat_map(Proposal::packets) {
+                    self.perform_link(LinkOp::Send { link, packet }, ctx);
+                }
+            }
             LinkOp::Close { link } => self.links.close(link, &mut self.db, ctx),
         }
     }

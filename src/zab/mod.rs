@@ -16,7 +16,7 @@ pub use election::{Decision, Election, FINALIZE_WAIT_MICROS, SettledVote, Vote};
 pub use log_walk::{LogPlace, LogWalk};
 pub use quorum::{QuorumVerifier, Quorums};
 
-use crate::records::{Txn, Zxid};
+use crate::records::{QuorumPacket, Txn, Zxid};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -40,5 +40,11 @@ impl Proposal {
 
     pub fn zxid(&self) -> Zxid {
         self.txn.zxid
+    }
+
+    /// As a learner gets it that lacks it though it is committed.
+    pub fn packets(&self) -> [QuorumPacket; 2] {
+        let zxid = self.zxid();
+        [QuorumPacket::Proposal { zxid, txn: self.bytes.clone() }, QuorumPacket::Commit { zxid }]
     }
 }

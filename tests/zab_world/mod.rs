@@ -434,11 +434,14 @@ impl World {
             }
             LinkOp::StreamLog { link, after, up_to } => {
                 let log = self.directories[&id].log.clone();
-                for Proposal { txn, bytes } in log.into_iter().filter(|of| after < of.zxid() && of.zxid() <= up_to) {
-                    let zxid = txn.zxid;
-                    self.packets.push(format!("{id} reads {zxid} from its log"));
-                    let packets = [QuorumPacket::Proposal { zxid, txn: bytes }, QuorumPacket::Commit { zxid }];
-                    packets.into_iter().for_each(|packet| self.link_op(id, LinkOp::Send { link, packet }));
+                for proposal in log.into_iter().filter(|of| after < of.zxid() && of.zxid() <= up_to) {
+                    self.packets.push(format!("{id} reads {} from its log", proposal.zxid()));
+                    self.link_op(id, LinkOp::StreamProposals { link, proposals: vec![proposal] });
+                }
+            }
+            LinkOp::StreamProposals { link, proposals } => {
+                for packet in proposals.iter().flat_map(Proposal::packets) {
+                    self.link_op(id, LinkOp::Send { link, packet });
                 }
             }
             LinkOp::Close { link } => self.drop_links_of(id, link),

@@ -154,11 +154,9 @@ impl Leader {
                 if let Some(up_to) = logged {
                     out.links.push(LinkOp::StreamLog { link, after: from, up_to });
                 }
-                let mut sent = logged.unwrap_or(from);
-                for Proposal { txn, bytes } in recent {
-                    sent = txn.zxid;
-                    out.send(link, QuorumPacket::Proposal { zxid: sent, txn: bytes });
-                    out.send(link, QuorumPacket::Commit { zxid: sent });
+                let sent = recent.last().map_or(logged.unwrap_or(from), Proposal::zxid);
+                if !recent.is_empty() {
+                    out.links.push(LinkOp::StreamProposals { link, proposals: recent });
                 }
                 sent
             }

@@ -1,13 +1,15 @@
 //! The quorum port: packets between a learner and its leader, as bytes.
 //!
 //! What the core sends is appended to the link's buffer and written once per turn, straight from the core when the
-//! socket has room; only what it does not take waits for the link's own task. A snapshot is streamed by that task,
-//! chunk by chunk as the socket takes them, and whatever the core sends meanwhile waits behind it. A link whose other
-//! side does not read is closed when [`LINK_BYTES_MAX`] are waiting: it will be synchronised anew.
+//! socket has room; only what it does not take waits for the link's own task. A snapshot, or what a learner lacks of
+//! the history, is streamed by that task, chunk by chunk as the socket takes them, and whatever the core sends meanwhile
+//! waits behind it. A link whose other side does not read is closed when [`LINK_BYTES_MAX`] are waiting: it will be
+//! synchronised anew.
 //!
 //! ZooKeeper: `LearnerHandler`, `Learner` (their threads and streams).
 
 mod decoder;
+mod recent;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,7 @@ use crate::jute::write_string;
 use crate::peer::io::{Input, LinkId};
 use crate::records::{HostPort, QuorumPacket, SNAPSHOT_SIGNATURE, ServerId};
 use decoder::Decoder;
+pub use recent::Recent;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -159,11 +162,11 @@ struct Out {
     written: usize,
     /// What of those the socket has not taken.
     sealed: Sealed,
-    /// What follows `bytes`.
-    stream: Option<Box<dyn ChunkSource>>,
-    /// It had nothing to give, and will wake the task when it has.
+    /// What follows `bytes`, one after the other.
+    streams: VecDeque<Box<dyn ChunkSource>>,
+    /// The first one had nothing to give, and will wake the task when it has.
     is_starved: bool,
-    /// What follows the stream.
+    /// What follows the streams.
     later: Vec<u8>,
     closing: bool,
     /// What went wrong when the core wrote; the link's task ends with it.
@@ -270,7 +273,7 @@ impl Links {
     /// Queues a packet; it leaves at the next [`Links::flush`].
     pub fn send(&mut self, link: LinkId, packet: &QuorumPacket) {
         self.queue(link, |out| {
-            packet.write(if out.stream.is_some() { &mut out.later } else { &mut out.bytes });
+            packet.write(if out.streams.is_empty() { &mut out.bytes } else { &mut out.later });
         });
     }
 
@@ -279,13 +282,13 @@ impl Links {
         self.stream(link, |_| Box::new(Signed(source)));
     }
 
-    /// Queues what `make` makes; what is sent later follows it.
+    /// Queues what `make` makes; what is sent later follows it. A stream may follow another at once.
     pub fn stream(&mut self, id: LinkId, make: impl FnOnce(Wake) -> Box<dyn ChunkSource>) {
         let Some(link) = self.known(id) else { return };
         let source = make(Wake(Arc::downgrade(&link)));
         self.queue(id, |out| {
-            assert!(out.stream.is_none(), "something is being streamed to {id:?} already");
-            out.stream = Some(source);
+            assert!(out.later.is_empty(), "packets to {id:?} wait behind a stream, and would be overtaken by another");
+            out.streams.push_back(source);
         });
     }
 
@@ -410,7 +413,7 @@ impl Shared {
                     close_at.get_or_insert_with(|| Instant::now() + CLOSE_LIMIT);
                 }
                 let has_bytes = out.written < out.bytes.len() || !out.sealed.is_empty();
-                has_bytes || !out.is_starved && (out.closing || out.stream.is_some())
+                has_bytes || !out.is_starved && (out.closing || !out.streams.is_empty())
             };
             let is_cut = link.outgoing.pair().is_cut();
             decoder.bytes.reserve(READ_BYTES_MIN);
@@ -450,7 +453,7 @@ impl Shared {
         let mut out = lock(&link.out);
         let out = &mut *out;
         out.is_dirty = false;
-        if out.stream.is_some() && out.bytes.len() - out.written < CHUNK_BYTES {
+        if !out.streams.is_empty() && out.bytes.len() - out.written < CHUNK_BYTES {
             out.next_chunk()?;
         }
         while out.written < out.bytes.len() || !out.sealed.is_empty() {
@@ -478,28 +481,30 @@ impl Shared {
         if out.bytes.capacity() > BUFFER_KEPT_MAX {
             out.bytes = Vec::new();
         }
-        if out.stream.is_some() && out.later.len() > self.limits.bytes_max {
+        if !out.streams.is_empty() && out.later.len() > self.limits.bytes_max {
             return Err(io::Error::other(format!("{} bytes wait behind a stream; it is too slow", out.later.len())));
         }
-        Ok(match (out.stream.is_some(), out.closing) {
-            (true, _) => Progress::Blocked,
-            (false, true) => Progress::Closed,
-            (false, false) => Progress::Idle,
+        Ok(match (out.streams.is_empty(), out.closing) {
+            (false, _) => Progress::Blocked,
+            (true, true) => Progress::Closed,
+            (true, false) => Progress::Idle,
         })
     }
 }
 
 impl Out {
     fn next_chunk(&mut self) -> io::Result<()> {
-        let Some(source) = &mut self.stream else {
+        let Some(source) = self.streams.front_mut() else {
             return Ok(());
         };
         match source.next_chunk(CHUNK_BYTES, &mut self.bytes) {
             Chunk::More => {}
             Chunk::Later => self.is_starved = true,
             Chunk::Last => {
-                self.stream = None;
-                self.bytes.append(&mut self.later);
+                self.streams.pop_front();
+                if self.streams.is_empty() {
+                    self.bytes.append(&mut self.later);
+                }
             }
             Chunk::Gone => {
                 return Err(io::Error::other("the history was replaced, or its files are gone, as it was sent"));

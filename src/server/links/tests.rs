@@ -3,8 +3,9 @@
 use super::decoder::Decoder;
 use super::*;
 use crate::jute::{Reader, Record};
+use crate::peer::io::Proposal;
 use crate::records::TXN_BYTES_MAX;
-use crate::records::{SessionId, SnapshotItem, SnapshotSession, Zxid};
+use crate::records::{SessionId, SetDataTxn, SnapshotItem, SnapshotSession, Txn, TxnBody, Zxid};
 use std::sync::mpsc::{Sender, TryRecvError, channel};
 
 fn items() -> Vec<SnapshotItem> {
@@ -282,4 +283,75 @@ async fn a_closed_link_lets_go_of_its_snapshot_though_the_peer_does_not_read() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
+}
+
+fn proposals(count: i64, data_len: usize) -> Vec<Proposal> {
+    let txn = |zxid| Txn {
+        session: SessionId(1),
+        cxid: 0,
+        zxid: Zxid(zxid),
+        time_ms: 0,
+        body: TxnBody::SetData(SetDataTxn { path: "/a".into(), data: Some(vec![7; data_len]), version: 1 }),
+        digest: None,
+    };
+    (1..=count).map(|zxid| Proposal::new(txn(zxid))).collect()
+}
+
+/// All packets that come until the end of the link.
+async fn packets_until_closed(mut peer: std::net::TcpStream) -> Vec<QuorumPacket> {
+    let read = move || {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut peer, &mut bytes).unwrap();
+        let (mut reader, mut packets) = (Reader::new(&bytes), Vec::new());
+        while let Some(packet) = QuorumPacket::take(&mut reader, true).unwrap() {
+            packets.push(packet);
+        }
+        packets
+    };
+    tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_history_far_larger_than_what_may_wait_is_sent_as_the_peer_takes_it() {
+    let (mut links, link, peer, mut inputs) = pair_with_limit(1 << 20).await;
+    let history = proposals(64, 1 << 20);
+    links.stream(link, |_| Box::new(Recent::new(history.clone())));
+    links.send(link, &ack(9));
+    // The peer reads nothing for a while: what is made does not grow.
+    for _ in 0..200 {
+        links.flush();
+        tokio::task::yield_now().await;
+        let known = links.known(link).unwrap();
+        let out = lock(&known.out);
+        assert!(out.bytes.len() <= (1 << 20) + CHUNK_BYTES + 200, "{} bytes wait", out.bytes.len());
+    }
+    let reading = tokio::spawn(packets_until_closed(peer));
+    while links.known(link).is_some_and(|known| !lock(&known.out).streams.is_empty()) {
+        tokio::task::yield_now().await;
+    }
+    links.close(link);
+    links.flush();
+    let got = reading.await.unwrap();
+    let expected: Vec<_> = history.iter().flat_map(Proposal::packets).chain([ack(9)]).collect();
+    assert!(got == expected, "{} packets of {}", got.len(), expected.len());
+    assert!(inputs.try_recv().is_err(), "the link was never down");
+}
+
+#[tokio::test]
+async fn a_stream_may_follow_another() {
+    let (mut links, link, peer, _inputs) = pair().await;
+    let history = proposals(9, 30_000);
+    let (logged, recent) = history.split_at(5);
+    links.stream(link, |_| Box::new(Recent::new(logged.to_vec())));
+    links.stream(link, |_| Box::new(Recent::new(recent.to_vec())));
+    links.send(link, &ack(9));
+    links.flush();
+    let reading = tokio::spawn(packets_until_closed(peer));
+    while links.known(link).is_some_and(|known| !lock(&known.out).streams.is_empty()) {
+        tokio::task::yield_now().await;
+    }
+    links.close(link);
+    links.flush();
+    let expected: Vec<_> = history.iter().flat_map(Proposal::packets).chain([ack(9)]).collect();
+    assert_eq!(reading.await.unwrap(), expected);
 }
