@@ -9,9 +9,9 @@ use storage_support::{
     write_body,
 };
 use zabkit::records::{Epoch, Zxid};
-use zabkit::sim::disk::{Fault, SimDisk};
+use zabkit::sim::disk::{EIO, Fault, SimDisk};
 use zabkit::storage::{
-    LogReader, RealDisk, Recovered, Repair, SnapshotWriter, Storage, StorageConfig, StorageError, Truncated,
+    LogReader, Purged, RealDisk, Recovered, Repair, SnapshotWriter, Storage, StorageConfig, StorageError, Truncated,
 };
 
 /// A server with records 1 to 5 in `log.1`, left as by `kill -9`: the synced bound says nothing of the records.
@@ -23,6 +23,8 @@ fn killed() -> SimDisk {
     disk
 }
 
+/// "No such file or directory".
+const ENOENT: i32 = 2;
 /// Zeros that a log of ours ends with.
 const PADDING: u64 = 12;
 
@@ -137,6 +139,24 @@ fn what_apache_has_forgotten_because_its_leader_did_not_have_it_is_no_damage() {
     assert_eq!(without(&log_of(&disk)[..offset(4)]).unwrap(), Zxid(3));
 }
 
+/// With their own ends: what it has logged since may have a name between those of ours.
+#[test]
+fn what_another_server_has_logged_behind_its_cut_is_judged_as_its_own() {
+    let disk = closed();
+    let (mut storage, ..) = open_sim(&disk).unwrap();
+    storage.append(&txns(15..=16)).unwrap();
+    storage.close().unwrap();
+    let (log, torn) = (log_of(&disk)[..offset(6)].to_vec(), log_of_others(&txns(8..=9)));
+    disk.put(&file("log.8"), &torn[..torn.len() - 10]);
+    assert!(matches!(open_sim(&disk).err(), Some(StorageError::Corrupt { .. })), "all is there, so it was one of ours");
+
+    disk.take_away(&file("log.f"));
+    disk.put(&file("log.1"), &log);
+    let (_, recovered, found) = open_sim(&disk).unwrap();
+    assert_eq!(found.zxids(), [1, 2, 3, 4, 5, 8]);
+    assert!(matches!(recovered.repaired.as_slice(), [Repair::TornTail { .. }]), "{:?}", recovered.repaired);
+}
+
 #[test]
 fn damage_above_the_bound_is_cut_even_with_whole_records_behind_it() {
     let log = log_of(&closed());
@@ -229,6 +249,30 @@ fn a_truncation_to_a_missing_zxid_cuts_behind_the_one_before_it() {
     assert!(recovered.notes.iter().any(|note| note.contains("a gap")), "{:?}", recovered.notes);
 }
 
+/// From there on the log is ours, and damage in it is judged by what was synced.
+#[test]
+fn behind_a_truncation_into_another_servers_log_all_is_ours() {
+    let disk = foreign();
+    disk.put(&file("log.6"), &log_of_others(&txns(6..=8)));
+    let (storage, ..) = open_sim(&disk).unwrap();
+    snapshot(&storage, Zxid(7)).unwrap();
+    drop(storage);
+    disk.take_away(&file("zabkit.synced"));
+    let (mut storage, ..) = open_sim(&disk).unwrap();
+    storage.append(&[txn(9)]).unwrap();
+    assert_eq!(storage.truncate(Zxid(3)).unwrap(), Truncated::To { last: Zxid(3) });
+    storage.append(&txns(4..=5)).unwrap();
+    storage.sync().unwrap();
+    drop(storage);
+
+    let mut unfinished = disk.files()[&file("log.4")].clone();
+    unfinished[40] ^= 1; // In the first of two records, both above what is known to be synced.
+    disk.put(&file("log.4"), &unfinished);
+    let (_, recovered, found) = open_sim(&disk).unwrap();
+    assert_eq!(found.zxids(), [1, 2, 3]);
+    assert!(matches!(recovered.repaired.as_slice(), [Repair::EmptyLog { .. }]), "{:?}", recovered.repaired);
+}
+
 #[test]
 fn a_truncation_behind_the_oldest_snapshot_touches_nothing() {
     let disk = SimDisk::new();
@@ -283,7 +327,9 @@ fn purge_keeps_three_snapshots_and_every_log_that_they_need() {
         storage.roll().unwrap();
         // Records beyond the snapshot are in the log that begins before it.
         snapshot(&storage, Zxid(n * 10 + 5)).unwrap();
-        removed.extend(storage.purge().unwrap());
+        let purged = storage.purge().unwrap();
+        assert!(purged.failed.is_empty(), "{:?}", purged.failed);
+        removed.extend(purged.removed);
     }
     let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
     assert!(
@@ -312,6 +358,36 @@ fn purge_keeps_three_snapshots_and_every_log_that_they_need() {
     }
     let (_, recovered, _) = open_sim(&disk).unwrap();
     assert_eq!((recovered.snapshot_zxid, recovered.last_zxid), (Some(Zxid(0x23)), Zxid(60)));
+}
+
+#[test]
+fn what_cannot_be_purged_stays_and_harms_nobody() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    for n in 0..6 {
+        storage.append(&txns(n * 10 + 1..=n * 10 + 10)).unwrap();
+        storage.roll().unwrap();
+        snapshot(&storage, Zxid(n * 10 + 5)).unwrap();
+    }
+    let names = |purged: &Purged| -> Vec<String> {
+        purged.removed.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    // The first has been removed by an operator as it was looked for, the second is not to be removed.
+    disk.fail_at(0, ENOENT);
+    disk.fail_at(1, EIO);
+    let purged = storage.purge().unwrap();
+    assert_eq!((names(&purged), purged.failed.len()), (vec!["snapshot.f".into(), "snapshot.19".into()], 1));
+    assert!(purged.failed[0].to_string().contains("snapshot.5"), "{:?}", purged.failed);
+    assert!(disk.files().contains_key(&file("log.1")), "its log stays with it");
+
+    disk.fail_at(4, EIO);
+    let purged = storage.purge().unwrap();
+    assert_eq!(names(&purged), ["snapshot.0", "snapshot.5", "log.1", "log.15"]);
+    assert!(purged.failed[0].to_string().contains("log.b"), "{:?}", purged.failed);
+    let purged = storage.purge().unwrap();
+    assert_eq!((names(&purged), purged.failed.len()), (vec!["log.b".into()], 0));
+    drop(storage);
+    assert_eq!(open_sim(&disk).unwrap().1.last_zxid, Zxid(60));
 }
 
 /// Apache refuses a directory whose log is of a later epoch than `currentEpoch`, unless that epoch lies in the file

@@ -11,10 +11,11 @@ use super::disk_faults::HostDisk;
 use super::links::{Chunk, ChunkSource};
 use super::loading::Loading;
 use super::log_reading;
+use super::log_searches::Searches;
 use super::shared::{DatabaseChunks, Event, Shared};
 use crate::peer::io::{DiskOp, Generation, Input, LinkId, LogPlace};
 use crate::records::Zxid;
-use crate::storage::{SnapshotWriter, Storage, StorageError, Truncated};
+use crate::storage::{Purged, SnapshotWriter, Storage, StorageError, Truncated};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,6 +120,7 @@ pub fn start(
             unsynced_in: Generation(0),
             completions: Vec::new(),
             beside: Vec::new(),
+            searches: Searches::default(),
             is_ending: Arc::default(),
         };
         let end = catch_unwind(AssertUnwindSafe(|| thread.run()));
@@ -135,7 +137,9 @@ pub fn start(
             // Snapshots under way end at the next chunk, with the server.
             shared.gate.shut();
         }
-        for thread in thread.beside {
+        let DiskThread { beside, searches, .. } = thread;
+        searches.end();
+        for thread in beside {
             let _ = thread.join();
         }
         failure.map(|Failure { code, reason }| (code, reason))
@@ -179,8 +183,9 @@ struct DiskThread<'a> {
     unsynced_in: Generation,
     /// For the core, handed over at the end of the turn.
     completions: Vec<Input>,
-    /// Threads that write snapshots, or read the log.
+    /// Threads that write snapshots.
     beside: Vec<JoinHandle<()>>,
+    searches: Searches,
     /// Those threads are waited for.
     is_ending: Arc<AtomicBool>,
 }
@@ -250,9 +255,9 @@ impl DiskThread<'_> {
                 return self.begin_snapshot(generation, zxid, chunks);
             }
             Job::Purge => {
-                for path in self.pass(Storage::purge)?.into_iter().flatten() {
-                    tracing::info!("Removing file: {}", path.display());
-                }
+                let Some(Purged { removed, failed }) = self.pass(Storage::purge)? else { return Ok(None) };
+                removed.iter().for_each(|path| tracing::info!("Removing file: {}", path.display()));
+                failed.iter().for_each(|error| tracing::warn!("{error}; it is tried again after the next snapshot"));
             }
             Job::Close => {
                 self.is_ending.store(true, Ordering::Relaxed);
@@ -380,12 +385,17 @@ impl DiskThread<'_> {
                 shared.input(Input::LogSearched { generation, link, place });
             }
         };
-        self.beside.retain(|thread| !thread.is_finished());
-        let thread = std::thread::Builder::new().name("Log Search".to_owned()).spawn(search);
-        self.beside.push(thread.map_err(|error| Failure {
-            code: EXIT_UNEXPECTED,
-            reason: format!("a thread to read the log cannot be made: {error}"),
-        })?);
+        match self.searches.add(Box::new(search)) {
+            Ok(true) => {}
+            Ok(false) => {
+                let place = LogPlace::Unknown("too many learners are being looked for in it");
+                self.completions.push(Input::LogSearched { generation, link, place });
+            }
+            Err(error) => {
+                let reason = format!("a thread to read the log cannot be made: {error}");
+                return Err(Failure { code: EXIT_UNEXPECTED, reason });
+            }
+        }
         Ok(Some(()))
     }
 

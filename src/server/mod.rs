@@ -29,6 +29,7 @@ pub mod listen;
 mod loading;
 pub mod log;
 mod log_reading;
+mod log_searches;
 mod members;
 mod mntr;
 mod net_faults;

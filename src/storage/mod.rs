@@ -40,6 +40,7 @@ pub use error::StorageError;
 pub use log_file::{Damage, LogEnd, LogFile, LogRecord, Next};
 pub use log_files::{LogFiles, LogReader};
 pub use names::Compression;
+pub use purge::Purged;
 pub use recovery::{NullSink, RecoverySink, Repair};
 pub use snapshot::SnapshotDigest;
 pub use snapshot_writer::SnapshotWriter;
@@ -362,14 +363,14 @@ impl<D: Disk> Storage<D> {
         }
     }
 
-    /// Removes the snapshots and logs that the newest `retain_snapshots` make superfluous; which.
-    pub fn purge(&mut self) -> Result<Vec<PathBuf>, StorageError> {
+    /// Removes the snapshots and logs that the newest `retain_snapshots` make superfluous.
+    pub fn purge(&mut self) -> Result<Purged, StorageError> {
         self.log.check()?;
         let _era = lock(&self.era);
         let floor = self.log.bound().floor;
         let retain = self.config.retain_snapshots;
         let plan = purge::plan(&self.disk, &self.snapshot_dir, &self.log_dir, floor, retain)?;
-        purge::perform(&self.disk, &self.snapshot_dir, &self.log_dir, &plan)
+        Ok(purge::perform(&self.disk, &self.snapshot_dir, &self.log_dir, &plan))
     }
 
     fn save_epoch(&mut self, name: &str, epoch: Epoch) -> Result<(), StorageError> {

@@ -2,7 +2,8 @@
 //!
 //! The newest complete snapshots are kept, and every log that any of them needs: all beyond the oldest kept, and the
 //! newest one that begins at or before it, since it may hold records beyond it. Snapshots go first, durably, then
-//! logs: no crash in between leaves a snapshot whose log is gone. Unknown files stay.
+//! logs: no crash in between leaves a snapshot whose log is gone. Unknown files stay. So does what cannot be removed:
+//! that costs space, and no server its life. An operator may have removed a file already.
 //!
 //! ZooKeeper: `PurgeTxnLog`, `DatadirCleanupManager`.
 
@@ -11,6 +12,7 @@ use super::error::StorageError;
 use super::names::{self, NamedFile, parse_snapshot};
 use super::snapshot::looks_complete;
 use crate::records::Zxid;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What is to be removed, oldest first.
@@ -48,23 +50,33 @@ pub(super) fn plan<D: Disk>(
     Ok(Plan { snapshots, logs })
 }
 
-/// Removes what was planned; what was removed.
-pub(super) fn perform<D: Disk>(
-    disk: &D,
-    snapshot_dir: &Path,
-    log_dir: &Path,
-    plan: &Plan,
-) -> Result<Vec<PathBuf>, StorageError> {
-    let mut removed = Vec::new();
+/// What a purge has done.
+#[derive(Debug, Default)]
+pub struct Purged {
+    pub removed: Vec<PathBuf>,
+    /// What stays until the next purge, and why.
+    pub failed: Vec<StorageError>,
+}
+
+/// Removes what was planned.
+pub(super) fn perform<D: Disk>(disk: &D, snapshot_dir: &Path, log_dir: &Path, plan: &Plan) -> Purged {
+    let mut purged = Purged::default();
     for (dir, files) in [(snapshot_dir, &plan.snapshots), (log_dir, &plan.logs)] {
+        if !purged.failed.is_empty() {
+            break; // A snapshot that stays needs its logs.
+        }
         for file in files {
             let path = dir.join(&file.name);
-            disk.remove(&path).map_err(StorageError::io("remove", &path))?;
-            removed.push(path);
+            match disk.remove(&path) {
+                Ok(()) => purged.removed.push(path),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => purged.failed.push(StorageError::io("remove", &path)(error)),
+            }
         }
         if !files.is_empty() {
-            disk.sync_dir(dir).map_err(StorageError::io("sync", dir))?;
+            let synced = disk.sync_dir(dir).map_err(StorageError::io("sync", dir));
+            purged.failed.extend(synced.err());
         }
     }
-    Ok(removed)
+    purged
 }
