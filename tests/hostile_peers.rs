@@ -709,3 +709,43 @@ fn forged_epochs_end_no_epoch() {
         assert_eq!(host.peer.status().epoch, epoch);
     }
 }
+
+/// A port to which anybody may connect: who says nothing, or nothing that a learner says, takes no room, and no time of
+/// those who do.
+#[test]
+fn strangers_at_the_quorum_port_are_bounded_and_let_learners_in() {
+    let mut host = Host::start(3);
+    for _ in 0..200 {
+        let link = host.learner_link();
+        let info = LearnerInfo { server: ServerId(2), protocol_version: PROTOCOL_VERSION, config_version: 0 };
+        let request = QuorumPacket::FollowerInfo { accepted_epoch: Epoch(0), info };
+        host.step(Input::Packets { link, packets: vec![request.clone(), request] });
+        host.learner_link();
+    }
+    assert!(host.learners.len() <= 64, "{} strangers before it leads", host.learners.len());
+    host.elect(3);
+    host.honest_follower();
+    assert_eq!(host.peer.status().state, PeerState::Leading);
+    assert!(host.peer.status().serving);
+    let follower = *host.learners.last().expect("it is linked");
+
+    for _ in 0..200 {
+        host.learner_link();
+    }
+    assert!(host.learners.len() <= 65, "{} strangers while it leads", host.learners.len());
+    // A session's touch that no learner can send yet does not keep a link.
+    let request = QuorumPacket::Revalidate { session: SessionId(1), timeout_ms: 1000 };
+    for _ in 0..100 {
+        for link in host.learners.clone() {
+            let zxid = host.peer.status().last_logged;
+            let packet = match link == follower {
+                true => QuorumPacket::Ping { zxid, touched: None },
+                false => request.clone(),
+            };
+            host.packet(Some(link), packet);
+        }
+        host.wait(50_000);
+    }
+    assert_eq!(host.learners, [follower], "who does not say who he is is sent away in the end");
+    assert!(host.peer.status().serving);
+}

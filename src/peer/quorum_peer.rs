@@ -9,7 +9,7 @@ use super::io::{
     ClientRequest, ConnId, DbOp, DiskOp, Effects, Generation, Input, LinkId, LinkOp, Note, Now, Proposal, ServerMode,
     Serving,
 };
-use super::leader::Leader;
+use super::leader::{Leader, NAMELESS_MAX};
 use super::learner::Learner;
 use crate::records::{
     ConnectRequest, CreateSessionRequest, Epoch, ForwardedBody, PeerState, QuorumPacket, Request, ServerId, SessionId,
@@ -70,11 +70,12 @@ pub(super) enum ReadOnly {
     Serving,
 }
 
-/// A learner's connection that came before an election told us that we lead.
+/// A learner's connection that came before an election told us that we lead. There are [`NAMELESS_MAX`] at most.
 struct EarlyLink {
     link: LinkId,
     until: u64,
-    packets: Vec<QuorumPacket>,
+    /// FOLLOWERINFO or OBSERVERINFO. It says no more before it is answered.
+    info: Option<QuorumPacket>,
 }
 
 /// What a peer is doing, for `srvr`, metrics and tests.
@@ -323,15 +324,19 @@ impl QuorumPeer {
         match input {
             Input::LearnerLinkUp { link } if !matches!(self.role, Role::Leading(_)) => {
                 if wants_learners {
-                    self.early.push(EarlyLink { link, until: now.micros + EARLY_LINK_MICROS, packets: Vec::new() });
+                    if self.early.len() >= NAMELESS_MAX {
+                        let oldest = self.early.remove(0);
+                        out.links.push(LinkOp::Close { link: oldest.link });
+                    }
+                    self.early.push(EarlyLink { link, until: now.micros + EARLY_LINK_MICROS, info: None });
                 } else {
                     out.links.push(LinkOp::Close { link });
                 }
                 None
             }
-            Input::Packets { link, packets } => match self.early.iter_mut().find(|early| early.link == link) {
-                Some(early) => {
-                    early.packets.extend(packets);
+            Input::Packets { link, packets } => match self.early.iter().position(|early| early.link == link) {
+                Some(at) => {
+                    self.on_early_packets(at, packets, out);
                     None
                 }
                 None => Some(Input::Packets { link, packets }),
@@ -347,6 +352,21 @@ impl QuorumPeer {
                 Some(Input::Wakeup)
             }
             input => Some(input),
+        }
+    }
+
+    /// Keeps what the early link `at` says, if it is what a learner says.
+    fn on_early_packets(&mut self, at: usize, mut packets: Vec<QuorumPacket>, out: &mut Effects) {
+        let early = &mut self.early[at];
+        let is_info = |packet: &QuorumPacket| {
+            matches!(packet, QuorumPacket::FollowerInfo { .. } | QuorumPacket::ObserverInfo { .. })
+        };
+        match packets.pop() {
+            Some(packet) if early.info.is_none() && packets.is_empty() && is_info(&packet) => early.info = Some(packet),
+            _ => {
+                out.links.push(LinkOp::Close { link: early.link });
+                self.early.remove(at);
+            }
         }
     }
 
@@ -438,9 +458,9 @@ impl QuorumPeer {
         out.notes.push(Note::StateChanged { state: "LEADING" });
         let links = early.iter().map(|early| early.link).collect();
         self.role = Role::Leading(Box::new(Leader::start(&mut self.core, now, links, db, out)));
-        for EarlyLink { link, packets, .. } in early {
-            if !packets.is_empty()
-                && let Err(leave) = self.step_role(now, Input::Packets { link, packets }, db, out)
+        for EarlyLink { link, info, .. } in early {
+            if let Some(info) = info
+                && let Err(leave) = self.step_role(now, Input::Packets { link, packets: vec![info] }, db, out)
             {
                 return self.leave(leave, out);
             }

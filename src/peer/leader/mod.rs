@@ -37,6 +37,9 @@ use sync::{Arrived, Syncs};
 /// Short, since those who voted for it come at once or have changed their minds.
 const DISCOVERY_LIMIT_MICROS: u64 = 3_000_000;
 
+/// Links on which nobody has said yet who he is, at most; of more the oldest is closed. A learner does so at once.
+pub(super) const NAMELESS_MAX: usize = 64;
+
 /// Epochs fill the high 32 bits of a zxid, which is signed.
 const EPOCH_MAX: i64 = i32::MAX as i64;
 
@@ -163,7 +166,7 @@ impl Leader {
             successor: None,
         };
         for link in early {
-            leader.on_learner_up(now, link);
+            leader.on_learner_up(now, link, out);
         }
         if core.is_standalone() {
             leader.epoch = core.last_logged.epoch();
@@ -250,7 +253,7 @@ impl Leader {
                 Ok(())
             }
             Input::LearnerLinkUp { link } => {
-                self.on_learner_up(now, link);
+                self.on_learner_up(now, link, out);
                 Ok(())
             }
             Input::ObserverLinkUp { link } => {
@@ -286,7 +289,13 @@ impl Leader {
         }
     }
 
-    fn on_learner_up(&mut self, now: Now, link: LinkId) {
+    fn on_learner_up(&mut self, now: Now, link: LinkId, out: &mut Effects) {
+        let mut nameless = self.learners.iter().filter(|(_, learner)| learner.progress == Progress::Connected);
+        if let Some((&oldest, _)) = nameless.next()
+            && 1 + nameless.count() >= NAMELESS_MAX
+        {
+            self.drop_learner(oldest, "too many have connected and not said who they are", out);
+        }
         let learner = Learner {
             server: None,
             is_observer: false,
@@ -411,7 +420,9 @@ impl Leader {
         for (link, learner) in &mut self.learners {
             // A learner that is being synchronised may be busy with a snapshot for as long as initLimit.
             let limit = if learner.progress >= Progress::Synced { sync_limit } else { init_limit + sync_limit };
-            let silent = now.micros.saturating_sub(learner.last_heard.max(learner.connected_at));
+            // What it says before it has accepted the epoch does not make it a learner.
+            let heard = if learner.progress <= Progress::EpochSent { 0 } else { learner.last_heard };
+            let silent = now.micros.saturating_sub(heard.max(learner.connected_at));
             let since = learner
                 .awaited
                 .map(|(_, since)| since)
