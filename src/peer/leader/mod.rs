@@ -140,6 +140,8 @@ pub struct Leader {
     lease_until: u64,
     /// Who leads from now on: this server proposes and commits nothing more, and goes when its learners have gone.
     successor: Option<ServerId>,
+    /// A reconfiguration was activated in this step, by which this server leads on.
+    has_decided: bool,
 }
 
 impl Leader {
@@ -164,6 +166,7 @@ impl Leader {
             ping_count: 0,
             lease_until: 0,
             successor: None,
+            has_decided: false,
         };
         for link in early {
             leader.on_learner_up(now, link, out);
@@ -228,6 +231,7 @@ impl Leader {
         }
         self.notice_leap(core, now);
         self.on_input(core, now, input, db, out)?;
+        self.synchronize_waiting(core, now, out);
         self.order_waiting(core, now, db, out)?;
         self.end_hand_over(core, now, db, out)
     }

@@ -84,13 +84,22 @@ impl Leader {
     }
 
     /// A reconfiguration is activated. If this server leads on, the new quorums may have what comes behind it already,
-    /// and learners that waited for the decision can be brought up to date.
+    /// and learners that waited for the decision can be brought up to date when the step has committed all it can: a tree
+    /// that is sent has everything that it commits.
     pub(super) fn go_on(&mut self, core: &mut Core, now: Now, out: &mut Effects) {
         if self.successor.is_some() {
             return;
         }
         let committed = self.broadcast.activate();
+        self.has_decided = true;
         self.commit(core, now, committed, out);
+    }
+
+    /// At the end of each step: brings the learners up to date that have waited for a decision which the step has brought.
+    pub(super) fn synchronize_waiting(&mut self, core: &Core, now: Now, out: &mut Effects) {
+        if !std::mem::take(&mut self.has_decided) {
+            return;
+        }
         let waiting = self.learners.iter().filter(|(_, learner)| learner.progress == Progress::EpochAcked);
         let waiting: Vec<LinkId> = waiting.map(|(link, _)| *link).collect();
         for link in waiting {
