@@ -24,8 +24,9 @@ const STRANGER_MICROS: u64 = 100_000;
 /// Of so many of them what they said is remembered; of more every word is answered.
 const STRANGERS_MAX: usize = 64;
 
-/// An election that has waited so long, in microseconds, may be stuck.
-const CHANGE_PREFERENCE_MICROS: u64 = 1_600_000;
+/// While a reconfiguration is on its way, an election that has waited so long, in microseconds, may be stuck: another
+/// round begins.
+const NEXT_ROUND_MICROS: u64 = 1_600_000;
 /// The same for a server that has no vote, or that others have told of a leader whom they follow: they have their
 /// ensemble and never turn to it by themselves, so it must not lose sight of them for long. In microseconds.
 const RESEND_MAX_ALONE_MICROS: u64 = 3_200_000;
@@ -89,12 +90,12 @@ struct Looking {
     answered: BTreeMap<ServerId, Ballot>,
     /// Votes of servers that follow or lead, of whatever round.
     settled: BTreeMap<ServerId, Ballot>,
+    /// When each voter was last heard, in microseconds.
+    heard: BTreeMap<ServerId, u64>,
     resend_at: u64,
     resend_interval: u64,
     /// A quorum agrees; decided unless something better comes before.
     finalize_at: Option<u64>,
-    /// Only voters of the committed configuration are voted for: see [`Election::change_preference`].
-    prefers_committed: bool,
 }
 
 /// One server's side of all its elections.
@@ -109,8 +110,6 @@ pub struct Election {
     /// ZooKeeper's logicalClock; lives in memory only.
     round: i64,
     looking: Option<Looking>,
-    /// Elections since one has led to anything.
-    failures: u32,
     settled: Option<SettledVote>,
     /// Voters whose link is known to be down.
     down: BTreeSet<ServerId>,
@@ -131,18 +130,7 @@ type Outbox = Vec<(ServerId, Notification)>;
 impl Election {
     pub fn new(my_id: ServerId, peer_type: PeerType, quorums: Quorums, config_text: String) -> Self {
         let (round, down, strangers) = Default::default();
-        Election {
-            my_id,
-            peer_type,
-            quorums,
-            config_text,
-            round,
-            looking: None,
-            failures: 0,
-            settled: None,
-            down,
-            strangers,
-        }
+        Election { my_id, peer_type, quorums, config_text, round, looking: None, settled: None, down, strangers }
     }
 
     /// The configuration has changed, or another one is proposed or given up; `config_text` is the committed one's.
@@ -165,30 +153,50 @@ impl Election {
     pub fn start(&mut self, now: u64, first: Vote, out: &mut Outbox) -> Option<Decision> {
         let own = first;
         let first = if self.quorums.is_voter(self.my_id) { first } else { Vote::NOBODY };
-        self.round += 1;
         self.settled = None;
-        // A server that has not heard of a change takes no vote for a new member, whom it does not know.
-        let prefers_committed = self.quorums.is_changing() && self.failures.is_multiple_of(2);
-        self.failures = self.failures.wrapping_add(1);
-        let mine = Ballot { vote: first, round: self.round, state: PeerState::Looking, version: 2 };
         self.looking = Some(Looking {
             started: now,
             own,
             first,
             proposal: first,
-            received: BTreeMap::from([(self.my_id, mine)]),
+            received: BTreeMap::new(),
             answered: BTreeMap::new(),
             settled: BTreeMap::new(),
+            heard: BTreeMap::new(),
             resend_at: now + RESEND_MIN_MICROS,
             resend_interval: RESEND_MIN_MICROS,
             finalize_at: None,
-            prefers_committed,
         });
-        if let (false, Some(looking)) = (self.is_preferred(self.my_id), &mut self.looking) {
-            looking.proposal = Vote::NOBODY;
-        }
+        self.begin_round(now, self.round + 1);
         self.tell_all(out);
         self.check_quorum(now)
+    }
+
+    /// No vote of a former round counts any more. While a reconfiguration is on its way a round that is stuck is
+    /// followed by another soon; whoever hears of that begins it too, so all are in the same one.
+    fn begin_round(&mut self, now: u64, round: i64) {
+        self.round = round;
+        let own = self.own_vote(now);
+        let is_changing = self.quorums.is_changing();
+        let Some(looking) = &mut self.looking else { return };
+        looking.received.clear();
+        (looking.proposal, looking.finalize_at) = (own, None);
+        if is_changing {
+            (looking.resend_at, looking.resend_interval) = (now + RESEND_MIN_MICROS, RESEND_MIN_MICROS);
+        }
+        self.count_myself();
+    }
+
+    /// What we begin a round with: the vote for ourselves, unless we cannot lead. Who counts by a proposed configuration
+    /// cannot lead while those who are there are no quorum of it; those who have not heard of it may be a quorum without
+    /// us, and would elect us for ever, since we have logged more than they.
+    fn own_vote(&self, now: u64) -> Vote {
+        let Some(looking) = &self.looking else { return Vote::NOBODY };
+        let is_here = |at: u64| now < at + 2 * NEXT_ROUND_MICROS;
+        let others = looking.heard.iter().filter(|(_, at)| is_here(**at)).map(|(voter, _)| *voter);
+        let is_early = now < looking.started + NEXT_ROUND_MICROS;
+        let can_win = is_early || !self.quorums.is_changing() || self.quorums.is_reached(others.chain([self.my_id]));
+        if can_win && self.is_preferred(looking.first.leader) { looking.first } else { Vote::NOBODY }
     }
 
     /// A reconfiguration, committed at `zxid`, names the next leader: there is no election, and nobody's round.
@@ -209,7 +217,6 @@ impl Election {
 
     /// The election has ended with a role in which this vote is what others should be told.
     pub fn settle(&mut self, state: PeerState, peer_epoch: Option<i64>) {
-        self.failures = 0;
         if let Some(settled) = &mut self.settled {
             settled.state = state;
             settled.vote.peer_epoch = peer_epoch.unwrap_or(settled.vote.peer_epoch);
@@ -257,8 +264,9 @@ impl Election {
             let max = if is_awaited { RESEND_MAX_MICROS } else { RESEND_MAX_ALONE_MICROS };
             looking.resend_interval = (2 * looking.resend_interval).min(max);
             looking.resend_at = now + looking.resend_interval;
-            if looking.resend_interval >= CHANGE_PREFERENCE_MICROS {
-                self.change_preference();
+            let is_stuck = looking.resend_interval >= NEXT_ROUND_MICROS && looking.finalize_at.is_none();
+            if is_stuck && self.quorums.is_changing() && self.quorums.is_voter(self.my_id) {
+                self.begin_round(now, self.round + 1);
             }
             self.tell_all(out);
             return self.check_quorum(now);
@@ -279,12 +287,13 @@ impl Election {
             self.answer_stranger(now, from, notification, out);
             return None;
         }
-        if self.looking.is_none() {
+        let Some(looking) = &mut self.looking else {
             if notification.state == PeerState::Looking {
                 out.push((from, self.my_notification()));
             }
             return None;
-        }
+        };
+        looking.heard.insert(from, now);
         // A voter of a proposed list that has not heard of it votes for nobody. Its round counts all the same: it takes no
         // vote of an earlier one.
         let is_nobody = notification.state == PeerState::Looking && notification.leader == Vote::NOBODY.leader;
@@ -322,39 +331,27 @@ impl Election {
         out.push((from, answer));
     }
 
-    /// While a reconfiguration is on its way those are voted for whom also servers know that have not heard of it. If that
-    /// leads to nothing, all are, as ZooKeeper's servers do it from the beginning; and so on in turns. (They wait until
-    /// the one with the old list is told, for ever if nobody is left who could.)
-    fn change_preference(&mut self) {
-        let is_changing = self.quorums.is_changing();
-        let Some(looking) = self.looking.as_mut().filter(|_| is_changing) else { return };
-        looking.prefers_committed = !looking.prefers_committed;
-        let votes = looking.received.values().filter(|ballot| ballot.round == self.round).map(|ballot| ballot.vote);
-        let votes: Vec<Vote> = votes.chain([looking.first]).collect();
-        let best = votes.into_iter().filter(|vote| self.may_vote_for(vote.leader)).max();
-        if let (Some(best), Some(looking)) = (best, &mut self.looking) {
-            looking.proposal = best;
-            looking.finalize_at = None;
-            self.count_myself();
-        }
-    }
-
-    fn may_vote_for(&self, leader: ServerId) -> bool {
-        !self.quorums.is_weightless(leader) && self.is_preferred(leader)
-    }
-
+    /// While a reconfiguration is on its way only those are voted for, in each other round, whom also servers know that
+    /// have not heard of it; in the other rounds all are, as ZooKeeper's servers do it from the beginning. (They wait
+    /// until the one with the old list is told, for ever if nobody is left who could.) The round decides, since all that
+    /// look for a leader are in the same one: if each took turns of its own, some would always be out of step.
     fn is_preferred(&self, leader: ServerId) -> bool {
-        let by_committed = self.looking.as_ref().is_some_and(|looking| looking.prefers_committed);
+        let by_committed = self.quorums.is_changing() && self.round % 2 != 0;
         let committed = self.quorums.committed();
         !by_committed || committed.is_voter(leader) && !committed.is_weightless(leader)
     }
 
+    /// Whether this vote replaces our proposal. Whoever has logged less than we have would not let us follow.
+    fn supersedes(&self, vote: Vote) -> bool {
+        let Some(looking) = &self.looking else { return false };
+        let knows_enough = (vote.peer_epoch, vote.zxid) >= (looking.first.peer_epoch, looking.first.zxid);
+        let is_eligible = !self.quorums.is_weightless(vote.leader) && self.is_preferred(vote.leader);
+        knows_enough && is_eligible && vote > looking.proposal
+    }
+
     /// A vote of a server that looks as well.
     fn on_looking(&mut self, now: u64, from: ServerId, ballot: Ballot, out: &mut Outbox) -> Option<Decision> {
-        let is_eligible = self.may_vote_for(ballot.vote.leader);
-        let is_candidate = self.is_preferred(self.my_id);
-        let supersedes = |new: Vote, current: Vote| is_eligible && new > current;
-        let looking = self.looking.as_mut()?;
+        let looking = self.looking.as_ref()?;
         if ballot.round < self.round {
             self.answer(from, ballot, out); // It must catch up with our round.
             return None;
@@ -363,20 +360,18 @@ impl Election {
         if looking.first.zxid == Zxid::NONE || ballot.vote.zxid == Zxid::NONE {
             return None;
         }
-        if ballot.round > self.round {
-            self.round = ballot.round;
-            looking.received.clear();
-            let own = if is_candidate { looking.first } else { Vote::NOBODY };
-            looking.proposal = if supersedes(ballot.vote, own) { ballot.vote } else { own };
-            looking.finalize_at = None;
+        let is_new_round = ballot.round > self.round;
+        if is_new_round {
+            self.begin_round(now, ballot.round);
+        }
+        let is_better = self.supersedes(ballot.vote);
+        if is_better && let Some(looking) = &mut self.looking {
+            (looking.proposal, looking.finalize_at) = (ballot.vote, None);
             self.count_myself();
+        }
+        if is_new_round || is_better {
             self.tell_all(out);
-        } else if supersedes(ballot.vote, looking.proposal) {
-            looking.proposal = ballot.vote;
-            looking.finalize_at = None;
-            self.count_myself();
-            self.tell_all(out);
-        } else if ballot.vote < looking.proposal {
+        } else if self.looking.as_ref().is_some_and(|looking| ballot.vote < looking.proposal) {
             // It may have begun to look after we told everybody; ZooKeeper lets it wait until we repeat ourselves.
             self.answer(from, ballot, out);
         }
@@ -411,8 +406,9 @@ impl Election {
     }
 
     /// Whether a quorum of `ballots` agrees with `ballot`, and its leader is seen to lead: else a crashed leader would be
-    /// elected again and again. While a reconfiguration is on its way a quorum of either configuration is enough: it may
-    /// have been given up by others, or be committed. Whom we join, that server counts both if it must.
+    /// elected again and again. While a reconfiguration is on its way a quorum of either configuration is enough to join
+    /// another: it may have been given up by others, or be committed, and that server counts both if it must. We do: to
+    /// lead we need both.
     fn is_elected(
         quorums: &Quorums,
         ballots: &BTreeMap<ServerId, Ballot>,
@@ -431,12 +427,12 @@ impl Election {
             }
         };
         let leader = ballot.vote.leader;
-        let leads = if leader == my_id {
-            round == ballot.round
-        } else {
-            ballots.get(&leader).is_some_and(|own| own.state == PeerState::Leading)
-        };
-        leads && quorums.is_reached_in_any(ballots.iter().filter(|(_, other)| agrees(other)).map(|(server, _)| *server))
+        let agreeing = ballots.iter().filter(|(_, other)| agrees(other)).map(|(server, _)| *server);
+        if leader == my_id {
+            return round == ballot.round && quorums.is_reached(agreeing);
+        }
+        let leads = ballots.get(&leader).is_some_and(|own| own.state == PeerState::Leading);
+        leads && quorums.is_reached_in_any(agreeing)
     }
 
     fn count_myself(&mut self) {
@@ -511,6 +507,7 @@ impl Election {
 
 #[cfg(test)]
 mod tests {
+    use super::super::QuorumVerifier;
     use super::*;
 
     /// Servers with instant links, and all messages in one queue.
@@ -523,17 +520,24 @@ mod tests {
 
     impl World {
         fn new(n: i64) -> World {
-            let voters: BTreeSet<ServerId> = (1..=n).map(ServerId).collect();
             let of = |id| {
                 let quorums = Quorums::majority_of((1..=n).map(ServerId).collect());
-                Election::new(id, PeerType::Participant, quorums, "v".into())
+                (id, Election::new(id, PeerType::Participant, quorums, "v".into()))
             };
             World {
-                servers: voters.iter().map(|id| (*id, of(*id))).collect(),
+                servers: (1..=n).map(ServerId).map(of).collect(),
                 queue: Default::default(),
                 decided: BTreeMap::new(),
                 now: 0,
             }
+        }
+
+        /// All have logged that the voters `new` are to take the place of `old`.
+        fn changing(old: &[i64], new: &[i64]) -> World {
+            let of = |ids: &[i64]| QuorumVerifier::majority_of(ids.iter().copied().map(ServerId).collect());
+            let quorums = Quorums::new(of(old), Some(of(new)));
+            let server = |id: &ServerId| (*id, Election::new(*id, PeerType::Participant, quorums.clone(), "v".into()));
+            World { servers: quorums.voters().iter().map(server).collect(), ..World::new(0) }
         }
 
         fn act(&mut self, id: i64, f: impl FnOnce(&mut Election, u64, &mut Outbox) -> Option<Decision>) {
@@ -711,6 +715,44 @@ mod tests {
         let next = world.servers[&ServerId(1)].next_wakeup().unwrap();
         assert!(next - world.now <= RESEND_MAX_ALONE_MICROS, "waits {} microseconds", next - world.now);
         assert_eq!(world.leaders(), []);
+    }
+
+    /// All four are needed, and 3 began once more than the others: if each took turns of its own in whom it votes for, 3
+    /// would for ever vote for a new member when the others vote for an old one.
+    #[test]
+    fn all_that_look_prefer_the_same_servers_at_a_time() {
+        let mut world = World::changing(&[1, 2], &[3, 4]);
+        world.start(3, 1, 5);
+        world.queue.clear();
+        (1..=4).for_each(|id| world.start(id, 1, 5));
+        world.run(&[1, 2, 3, 4], 20_000_000);
+        assert_eq!(world.leaders(), [(1, 4), (2, 4), (3, 4), (4, 4)]);
+    }
+
+    /// The voters of the committed list are preferred in the first round; but 4 and 5 could not follow one of them.
+    #[test]
+    fn nobody_votes_for_a_server_that_has_logged_less() {
+        let mut world = World::changing(&[1, 2, 3], &[2, 4, 5]);
+        for (id, counter) in [(1, 5), (2, 5), (4, 6), (5, 6)] {
+            world.start(id, 1, counter);
+        }
+        world.run(&[1, 2, 4, 5], 20_000_000);
+        assert_eq!(world.leaders(), [(1, 5), (2, 5), (4, 5), (5, 5)]);
+    }
+
+    /// 3 alone knows that 2, 4 and 5 are to vote, and 4 and 5 are not there: 1 and 2 are a quorum without it.
+    #[test]
+    fn who_lacks_a_quorum_of_the_proposed_list_does_not_stand_for_ever() {
+        let mut world = World::new(3);
+        let changing = World::changing(&[1, 2, 3], &[2, 4, 5]);
+        world.servers.insert(ServerId(3), changing.servers[&ServerId(3)].clone());
+        world.start(3, 1, 6);
+        for _ in 0..5 {
+            [1, 2].into_iter().for_each(|id| world.start(id, 1, 5));
+            world.run(&[1, 2, 3], world.now + 1_000_000);
+            assert!(!world.leaders().contains(&(3, 3)), "it leads without a quorum");
+        }
+        assert_eq!(world.leaders(), [(1, 2), (2, 2), (3, 2)]);
     }
 
     #[test]
