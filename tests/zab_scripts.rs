@@ -39,6 +39,14 @@ fn an_interrupted_reconfiguration_leaves_the_old_ensemble_or_the_new_one() {
         ("servers 1 2 3", "+3:observer", "", &["3", "2", "1 2 3"], ["1,2,3", "1,2"]),
         ("servers 1 2", "-2", "", &["1", "2", "1 2"], ["1,2", "1"]),
         ("servers 1 2 3", "-1 -3 +4 +5", "4 5", &["3", "4 5", "1 2", "1 2 3 4 5", "1 stays"], ["1,2,3", "2,4,5"]),
+        // Two observers are to vote: while 2 or 3 stays away, they must, or neither ensemble is whole.
+        (
+            "observers 4 5\nservers 1 2 3",
+            "+4 +5",
+            "",
+            &["3", "4 5", "1 2 3", "3 stays", "2 stays"],
+            ["1,2,3", "1,2,3,4,5"],
+        ),
     ] {
         let lines = |command: &str, ids: &str| -> String {
             ids.split_whitespace().map(|id| format!("{command} {id}\n")).collect()

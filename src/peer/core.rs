@@ -203,7 +203,7 @@ impl Core {
         let ends_kept = 2 * u64::from(config.tick_ms.max(1)) * 1000 * u64::from(config.sync_limit.max(1));
         let mut core = Core {
             locals: LocalSessions::new(rules, config.tick_ms, ends_kept),
-            election: Election::new(my_id, config.peer_type, quorums.clone(), config_text),
+            election: Election::new(my_id, config.peer_type, quorums.clone(), String::new()),
             committed,
             last_seen,
             quorums,
@@ -229,6 +229,7 @@ impl Core {
             random: config.seed,
             config,
         };
+        core.election.set_configuration(core.peer_type(), core.quorums.clone(), config_text);
         core.draw_snapshot_threshold();
         core
     }
@@ -241,9 +242,14 @@ impl Core {
         self.config.my_id.is_none()
     }
 
-    /// Whether it neither votes nor counts under a leader.
+    /// Whether it neither votes nor counts under a leader. One that votes in a proposed configuration does: without it
+    /// there may be no quorum that could complete the change. By the committed one its ACKs count for nothing.
     pub fn is_observer(&self) -> bool {
-        self.config.peer_type == PeerType::Observer
+        self.config.peer_type == PeerType::Observer && !self.quorums.is_voter(self.my_id())
+    }
+
+    fn peer_type(&self) -> PeerType {
+        if self.is_observer() { PeerType::Observer } else { PeerType::Participant }
     }
 
     /// Whether a leader of an ensemble has clients of its own. A standalone server is no such leader.
@@ -275,8 +281,8 @@ impl Core {
         self.since_snapshot += 1;
         self.bytes_since_snapshot += proposal.bytes.len() as u64;
         self.uncommitted.push_back(proposal.clone());
-        if self.is_observer() && !self.config.roles.observer_logs {
-            self.unlogged = true;
+        if self.unlogged || self.is_observer() && !self.config.roles.observer_logs {
+            self.unlogged = true; // Until all of it is on the disk: a log has no gaps.
             return;
         }
         if let Some(DiskOp::Append { generation, proposals }) = out.disk.last_mut()
@@ -293,10 +299,15 @@ impl Core {
         self.unlogged && !self.is_observer()
     }
 
-    /// An observer without a log that is to vote from now on: what it says it has must be on its disk.
+    /// An observer without a log that is to vote from now on: what it says it has must be on its disk. What is not known
+    /// to be committed is nowhere.
     pub fn log_what_was_not(&mut self, out: &mut Effects) {
         if self.must_log() {
             self.unlogged = false;
+            if !self.uncommitted.is_empty() {
+                self.uncommitted.clear();
+                self.last_logged = self.last_committed;
+            }
             let (generation, zxid) = (self.generation, self.last_committed);
             out.disk.push(DiskOp::TakeSnapshot { generation, zxid, install: true });
         }
@@ -340,7 +351,7 @@ impl Core {
     /// Which configuration is committed, and which is proposed: whatever counts servers counts by them from now on.
     pub fn set_configurations(&mut self, committed: Configuration, last_seen: Option<Configuration>) {
         self.quorums = quorums_of(&committed, last_seen.as_ref());
-        self.election.set_configuration(self.config.peer_type, self.quorums.clone(), committed.to_string());
+        self.election.set_configuration(self.peer_type(), self.quorums.clone(), committed.to_string());
         (self.committed, self.last_seen) = (committed, last_seen);
     }
 

@@ -127,20 +127,22 @@ impl Core {
         configuration.servers.get(&self.my_id()).map_or(PeerType::Participant, |me| me.role)
     }
 
-    /// Activates `configuration` on a learner of `leader`. `designated`: who leads from now on, where the commit said so.
+    /// Activates `configuration` on a learner of `leader`, which observes or follows. `designated`: who leads from now on,
+    /// where the commit said so.
     pub(super) fn activate_under(
         &mut self,
         configuration: Configuration,
         leader: ServerId,
         designated: Option<ServerId>,
+        observes: bool,
         out: &mut Effects,
     ) -> Consequence {
-        let (former, peer_type) = (self.committed.clone(), self.config.peer_type);
+        let former = self.committed.clone();
         self.activate(configuration, out);
         if self.committed.version == former.version || self.committed.is_same_as(&former) {
             return Consequence::None;
         }
-        let is_new_role = self.config.peer_type != peer_type;
+        let is_new_role = self.is_observer() != observes;
         match designated {
             Some(designated) if designated != leader => {
                 out.notes.push(Note::LeaderDesignated { leader: designated });

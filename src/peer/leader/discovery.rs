@@ -28,6 +28,12 @@ fn refusal(core: &Core, accepted_epoch: Epoch, info: &LearnerInfo) -> Option<Str
     (info.server == core.my_id()).then(|| format!("its id is ours, {}: two servers have the same myid", info.server))
 }
 
+/// Whether what a learner says in discovery may count. An observer that votes in the proposed configuration alone may not
+/// have heard of that: it hears of it with NEWLEADER, and comes again as a follower before it acknowledges that.
+fn promises(core: &Core, server: ServerId, learner: &Learner) -> bool {
+    !learner.is_observer || !core.quorums.committed().is_voter(server)
+}
+
 impl Leader {
     pub(super) fn on_learner_info(
         &mut self,
@@ -41,8 +47,8 @@ impl Leader {
             self.drop_learner(link, &reason, out);
             return Ok(());
         }
-        let is_voter =
-            core.quorums.is_voter(info.server) && self.learners.get(&link).is_some_and(|learner| !learner.is_observer);
+        let is_voter = core.quorums.is_voter(info.server)
+            && self.learners.get(&link).is_some_and(|learner| promises(core, info.server, learner));
         if self.is_epoch_accepted() && accepted_epoch > self.epoch && is_voter {
             let is_with_us =
                 |learner: &Learner| learner.server == Some(info.server) && learner.progress >= Progress::Synced;
@@ -99,6 +105,19 @@ impl Leader {
             .chain([me])
     }
 
+    /// The learners that satisfy `has` and may promise to follow nobody older, and ourselves.
+    fn promised_by<'a>(
+        &'a self,
+        core: &'a Core,
+        has: impl Fn(&Learner) -> bool + 'a,
+    ) -> impl Iterator<Item = ServerId> {
+        let promising = self.learners.values().filter_map(move |learner| {
+            let server = learner.server?;
+            (promises(core, server, learner) && has(learner)).then_some(server)
+        });
+        promising.chain([core.my_id()])
+    }
+
     /// A standalone server begins another epoch by itself, when the zxids of the last one are used up. What it begins
     /// with; it is on disk before the next transaction is.
     pub(super) fn next_epoch_alone(&mut self, core: &mut Core, out: &mut Effects) -> Zxid {
@@ -115,7 +134,7 @@ impl Leader {
 
     /// With a quorum connected, the new epoch is larger than any that one of its members has accepted.
     pub(super) fn try_accept_epoch(&mut self, core: &mut Core, out: &mut Effects) {
-        let known = self.with_me(core, |learner| learner.progress >= Progress::Known);
+        let known = self.promised_by(core, |learner| learner.progress >= Progress::Known);
         if self.phase != Phase::Discovery || !core.quorums.is_reached(known) {
             return;
         }
@@ -171,7 +190,7 @@ impl Leader {
     }
 
     pub(super) fn try_begin_epoch(&mut self, core: &mut Core, out: &mut Effects) {
-        let acked = self.with_me(core, |learner| {
+        let acked = self.promised_by(core, |learner| {
             learner.progress >= Progress::EpochAcked
                 && learner.current_epoch.is_some()
                 && learner.last_logged != Zxid::NONE

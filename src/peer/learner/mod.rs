@@ -349,6 +349,7 @@ impl Learner {
             }
             QuorumPacket::NewLeader { zxid, config } => {
                 self.on_offered(core, config.as_deref(), out);
+                self.check_role(core)?;
                 self.on_new_leader(core, now, zxid, out)
             }
             QuorumPacket::UpToDate => self.on_up_to_date(core, now, out),
@@ -423,6 +424,16 @@ impl Learner {
             self.lease_until = until_micros;
             out.db.push(DbOp::ExtendLease { until_micros });
         }
+    }
+
+    /// NEWLEADER has said which configurations count. Who observes and votes in one of them comes again as a follower: an
+    /// observer may not have on its disk what its ACK would promise. Who follows and votes in neither, as an observer.
+    fn check_role(&self, core: &Core) -> Result<(), Leave> {
+        if self.is_observer == core.is_observer() {
+            return Ok(());
+        }
+        let reason = "what it is has changed with the leader's configuration";
+        Err(Leave { next: Some(self.leader), ..Leave::because(reason) })
     }
 
     fn unexpected(&self, what: &str) -> Leave {

@@ -28,7 +28,7 @@ impl Learner {
         out: &mut Effects,
     ) -> Result<(), Leave> {
         let (Some(_), Some(configuration)) = (designated, core.reconfiguration(proposal)) else { return Ok(()) };
-        core.activate_under(configuration?, self.leader, designated, out).into_result()
+        core.activate_under(configuration?, self.leader, designated, self.is_observer, out).into_result()
     }
 
     /// What the leader goes by, and is about to complete if it was only proposed.
@@ -55,7 +55,7 @@ impl Learner {
             return Ok(());
         }
         let before = core.committed.version;
-        let consequence = core.activate_under(configuration, self.leader, None, out);
+        let consequence = core.activate_under(configuration, self.leader, None, self.is_observer, out);
         if core.committed.version != before {
             core.set_config(now, out);
         }
