@@ -258,3 +258,20 @@ fn a_leader_holds_commits_back_in_the_window_and_reads_on_over_early_acks_of_pro
     member.packets(late, vec![QuorumPacket::Ack { zxid: zxid(0) }]);
     assert_eq!(member.sent(late), [""; 0]);
 }
+
+#[test]
+fn a_leader_that_knows_less_than_its_voters_goes_as_soon_as_the_others_are_no_quorum() {
+    let mut member = Member::new(3);
+    member.vote(1, PeerState::Looking);
+    member.vote(2, PeerState::Looking);
+    for (link, server) in [(LinkId(1), 1), (LinkId(2), 2)] {
+        assert!(member.peer.is_leading(), "server 2 may be enough");
+        member.step(Input::LearnerLinkUp { link });
+        let info = LearnerInfo { server: ServerId(server), protocol_version: PROTOCOL_VERSION, config_version: 0 };
+        member.packets(link, vec![QuorumPacket::FollowerInfo { accepted_epoch: Epoch(0), info }]);
+        member.work();
+        let ack = QuorumPacket::AckEpoch { last_logged: zxid(1), current_epoch: Some(Epoch(0)) };
+        member.packets(link, vec![ack]);
+    }
+    assert!(!member.peer.is_leading(), "nobody else can come");
+}

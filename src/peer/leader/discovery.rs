@@ -173,13 +173,15 @@ impl Leader {
         link: LinkId,
         (last_logged, current_epoch): (Zxid, Option<Epoch>),
         out: &mut Effects,
-    ) {
+    ) -> Result<(), Leave> {
+        let Some(learner) = self.learners.get_mut(&link) else { return Ok(()) };
         let is_open = self.phase == Phase::AwaitingEpochAcks;
         if is_open && current_epoch.is_some_and(|epoch| (epoch, last_logged) > self.summary) {
+            self.ahead.extend(learner.server);
             let reason = format!("it knows more than we do: {last_logged} against {}", self.summary.1);
-            return self.drop_learner(link, &reason, out);
+            self.drop_learner(link, &reason, out);
+            return self.check_ahead(core);
         }
-        let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.last_logged = last_logged;
         learner.current_epoch = current_epoch;
         learner.progress = Progress::EpochAcked;
@@ -187,6 +189,16 @@ impl Leader {
             Phase::Synchronizing | Phase::Broadcast => self.synchronize(core, now, link, out),
             _ => self.try_begin_epoch(core, out),
         }
+        Ok(())
+    }
+
+    /// Without those who know more than we do there must be a quorum, or one of them must lead.
+    fn check_ahead(&self, core: &Core) -> Result<(), Leave> {
+        if core.quorums.is_reached(core.quorums.voters().difference(&self.ahead).copied()) {
+            return Ok(());
+        }
+        let ids = self.ahead.iter().map(ServerId::to_string).collect::<Vec<_>>().join(", ");
+        Err(Leave::because(format!("without those who know more, [ {ids} ], there is no quorum")))
     }
 
     pub(super) fn try_begin_epoch(&mut self, core: &mut Core, out: &mut Effects) {

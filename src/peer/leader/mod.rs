@@ -30,7 +30,7 @@ use crate::zab::Broadcast;
 use hand_over::HandOver;
 use quota_log::QuotaLog;
 use reaper::Reaper;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use sync::{Arrived, Syncs};
 
 /// How long a server that was elected waits for a quorum to connect (or initLimit, if that is less), in microseconds.
@@ -122,6 +122,8 @@ pub struct Leader {
     /// (currentEpoch, last zxid) with which we were elected: no learner of the first quorum may know more.
     summary: (Epoch, Zxid),
     learners: BTreeMap<LinkId, Learner>,
+    /// Servers that were found to know more than that.
+    ahead: BTreeSet<ServerId>,
     broadcast: Broadcast,
     in_flight: Option<InFlight>,
     sessions: SessionTracker,
@@ -153,6 +155,7 @@ impl Leader {
             epoch: core.accepted_epoch,
             summary: (core.current_epoch, core.last_logged),
             learners: BTreeMap::new(),
+            ahead: BTreeSet::new(),
             broadcast: Broadcast::new(core.quorums.clone(), core.last_logged),
             in_flight: None,
             sessions: SessionTracker::new(core.config.tick_ms),
@@ -344,7 +347,7 @@ impl Leader {
                     self.on_learner_info(core, link, accepted_epoch, info, out)?;
                 }
                 QuorumPacket::AckEpoch { last_logged, current_epoch } if progress == Progress::EpochSent => {
-                    self.on_ack_epoch(core, now, link, (last_logged, current_epoch), out);
+                    self.on_ack_epoch(core, now, link, (last_logged, current_epoch), out)?;
                 }
                 QuorumPacket::Ack { zxid } if progress >= Progress::Synchronizing => {
                     self.on_ack(core, now, link, zxid, db, out);
