@@ -104,7 +104,13 @@ pub struct RoleRules {
     /// When the low half of a zxid has come so far, the leader hands over, so that the next epoch begins; at most
     /// [`HAND_OVER_AT`], which is the default.
     pub hand_over_at: u32,
+    /// `connectToLearnerMasterLimit`, ticks: how long connecting to the leader may take; `None`: [`CONNECT_LIMIT_MICROS`].
+    pub connect_limit: Option<u32>,
 }
+
+/// Unless it is configured (or initLimit, if that is less), in microseconds. Apache waits for all of initLimit; who can be
+/// elected can be reached as a rule, and another election takes less.
+const CONNECT_LIMIT_MICROS: u64 = 2_000_000;
 
 /// What may still be proposed behind it is less by far than what is left of the counter.
 pub const HAND_OVER_AT: u32 = u32::MAX - (1 << 20);
@@ -118,6 +124,7 @@ impl Default for RoleRules {
             observer_reconnect_delay_ms: 0,
             observer_masters: false,
             hand_over_at: HAND_OVER_AT,
+            connect_limit: None,
         }
     }
 }
@@ -268,6 +275,14 @@ impl Core {
 
     pub fn init_limit_micros(&self) -> u64 {
         self.tick_micros() * u64::from(self.config.init_limit.max(1))
+    }
+
+    /// How long connecting to the leader may take.
+    pub fn connect_limit_micros(&self) -> u64 {
+        match self.config.roles.connect_limit {
+            Some(ticks) => self.tick_micros() * u64::from(ticks),
+            None => CONNECT_LIMIT_MICROS.min(self.init_limit_micros()),
+        }
     }
 
     pub fn sync_limit_micros(&self) -> u64 {
@@ -472,6 +487,16 @@ mod tests {
             recent: (1..=replayed).map(proposal).collect(),
             replayed,
         }
+    }
+
+    #[test]
+    fn connecting_may_take_what_is_configured_and_else_never_longer_than_an_election_costs() {
+        let limit = |tick_ms, connect_limit| {
+            let roles = RoleRules { connect_limit, ..RoleRules::default() };
+            Core::new(PeerConfig { tick_ms, init_limit: 10, roles, ..config() }, boot(0)).connect_limit_micros()
+        };
+        assert_eq!((limit(2000, None), limit(100, None)), (2_000_000, 1_000_000));
+        assert_eq!((limit(2000, Some(15)), limit(100, Some(15))), (30_000_000, 1_500_000));
     }
 
     #[test]

@@ -25,8 +25,6 @@ use std::collections::VecDeque;
 /// First pause before another attempt to connect to the leader, in microseconds; it doubles up to [`RETRY_MAX_MICROS`].
 const RETRY_MIN_MICROS: u64 = 2_000;
 const RETRY_MAX_MICROS: u64 = 100_000;
-/// How long connecting may take at most (or initLimit, if that is less), in microseconds.
-const CONNECT_LIMIT_MICROS: u64 = 2_000_000;
 
 /// Where in the conversation with the leader we are.
 #[derive(Debug)]
@@ -94,7 +92,7 @@ pub struct Learner {
 
 impl Learner {
     pub fn start(core: &mut Core, leader: ServerId, now: Now, out: &mut Effects) -> Learner {
-        let limit = CONNECT_LIMIT_MICROS.min(core.init_limit_micros());
+        let limit = core.connect_limit_micros();
         let learner = Learner {
             leader,
             master: core.next_master(leader),

@@ -138,6 +138,10 @@ impl QuorumConfig {
             "quorumListenOnAllIPs" => self.listen_on_all_ips = value.boolean()?,
             "multiAddress.enabled" => self.multi_address = value.boolean()?,
             "multiAddress.reachabilityCheckTimeoutMs" => self.reachability_timeout_ms = value.number()?.max(1),
+            // 0 is Apache's word for its default.
+            "connectToLearnerMasterLimit" => {
+                self.roles.connect_limit = Some(value.number()?).filter(|ticks| *ticks > 0)
+            }
             "leaderServes" => self.roles.leader_serves = value.text != "no",
             "syncEnabled" | "observer.syncEnabled" => self.roles.observer_logs = value.boolean()?,
             "observer.reconnectDelayMs" => self.roles.observer_reconnect_delay_ms = value.number()?,
@@ -203,7 +207,8 @@ mod tests {
     fn the_keys_of_observers_and_of_leaders_have_their_place() {
         let config = parse(
             "leaderServes=no\nsyncEnabled=false\nzookeeper.observer.election.DelayMs=5\n\
-             observer.reconnectDelayMs=6\nobserverMasterPort=2191\nobserverMaster.sizeLimit=33554432\n",
+             observer.reconnectDelayMs=6\nobserverMasterPort=2191\nobserverMaster.sizeLimit=33554432\n\
+             connectToLearnerMasterLimit=8\n",
         )
         .unwrap();
         let expected = RoleRules {
@@ -212,6 +217,7 @@ mod tests {
             observer_delay_ms: 5,
             observer_reconnect_delay_ms: 6,
             observer_masters: true,
+            connect_limit: Some(8),
             ..RoleRules::default()
         };
         assert_eq!((config.quorum.role_rules(), config.unknown), (expected, vec![]));
