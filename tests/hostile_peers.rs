@@ -122,7 +122,6 @@ impl Host {
                 self.log.extend(proposals);
                 Input::Flushed { generation, up_to }
             }
-            DiskOp::SaveProposed { .. } | DiskOp::SaveConfiguration { .. } => unreachable!("reconfigEnabled is off"),
             DiskOp::Drain { generation } => Input::Drained { generation },
             DiskOp::SaveAcceptedEpoch { generation, epoch } => Input::AcceptedEpochSaved { generation, epoch },
             DiskOp::SaveCurrentEpoch { generation, epoch } => Input::CurrentEpochSaved { generation, epoch },

@@ -214,17 +214,6 @@ pub enum DiskOp {
         generation: Generation,
         epoch: Epoch,
     },
-    /// Keep this configuration as the proposed one, or forget the one that was kept. At once, not in turn: before
-    /// anybody is told of it. Else those who were told would look for a leader among members that a server which has
-    /// proposed them, and was stopped, knows nothing of. ZooKeeper: `zoo.cfg.dynamic.next`.
-    SaveProposed {
-        configuration: Option<Box<Configuration>>,
-    },
-    /// Keep this configuration as the committed one; a proposed one that is not newer is forgotten. ZooKeeper:
-    /// `zoo.cfg.dynamic.<version>`.
-    SaveConfiguration {
-        configuration: Box<Configuration>,
-    },
     /// Forget every logged transaction after `to` (and snapshots that hold them), then load what is left.
     Truncate {
         generation: Generation,
@@ -290,7 +279,10 @@ pub enum LinkOp {
     },
 }
 
-/// Whom this server talks with, and where it listens itself: at its addresses in `committed`.
+/// The ensemble's list: whom this server counts and talks with, and where it listens itself, at its addresses in
+/// `committed`. Kept in files before anything else of the step is done. Else the log might hold a record by which others
+/// count; or those who were told of a new member would look for a leader with its vote, while the server that has
+/// proposed it, and was stopped, knows nothing of it. ZooKeeper: `zoo.cfg.dynamic.<version>`, `zoo.cfg.dynamic.next`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
     pub committed: Configuration,
@@ -304,7 +296,7 @@ pub struct Effects {
     pub db: Vec<DbOp>,
     pub disk: Vec<DiskOp>,
     pub links: Vec<LinkOp>,
-    /// Who is in the ensemble from now on; performed before `links` and `election`.
+    /// The ensemble's list from now on; kept before anything else is performed, and gone by before `links` and `election`.
     pub members: Option<Box<Members>>,
     /// Election messages; only the newest for a server need be kept while it cannot be sent.
     pub election: Vec<(ServerId, Notification)>,

@@ -1,17 +1,21 @@
 //! Which configuration a server goes by, in every role: one is committed, and a newer one may be proposed.
 //!
 //! Once a reconfiguration is in a server's log, that server counts by both configurations, in elections too, until it
-//! knows which of them holds; so the log's record and the proposed configuration are kept in one turn of the disk.
-//! It holds when its commit comes, when a leader that was elected by both says so with UPTODATE, or when a server that
-//! knows it to be committed tells of it in a notification. It is given up when a leader says in NEWLEADER that it knows
-//! of none: then the reconfiguration is not part of the history.
+//! knows which of them holds; so both are in its files before the record is in its log, and before anybody is told.
+//! It holds when its commit comes, when a leader that was elected by both says so with UPTODATE, when a server that
+//! knows it to be committed tells of it in a notification, or when another one follows it in the history: nobody
+//! proposes a second one before the first is committed. It is given up when a leader says in NEWLEADER that it knows
+//! of none, or begins to lead without its record: then the reconfiguration is not part of the history.
+//!
+//! The files may be ahead of the log. A committed configuration stays committed; and a proposed one whose record a crash
+//! has taken only makes a server ask for more agreement than it needs.
 //!
 //! All of this only with `reconfigEnabled`: without it what the servers' files say holds for ever.
 //!
 //! ZooKeeper: `QuorumPeer.setQuorumVerifier`, `setLastSeenQuorumVerifier`, `processReconfig`.
 
 use super::core::{Core, Leave};
-use super::io::{DiskOp, Effects, Members, Note, Now, Proposal};
+use super::io::{Effects, Members, Note, Now, Proposal};
 use crate::records::{Configuration, Notification, NotificationForm, PeerType, QuorumPacket, ServerId, TxnBody, Zxid};
 use crate::zab::QuorumVerifier;
 use bytes::Bytes;
@@ -76,12 +80,17 @@ impl Core {
             return None;
         }
         let text = String::from_utf8_lossy(txn.data.as_deref().unwrap_or_default());
-        let malformed =
-            |error| Leave::because(format!("reconfiguration {} of the leader is malformed: {error}", proposal.zxid()));
-        Some(Configuration::parse(&text).map_err(malformed))
+        let zxid = proposal.zxid();
+        let configuration = list(&text).and_then(|configuration| match configuration.version == zxid.0 {
+            true => Ok(configuration),
+            false => Err(format!("it has version {:x}", configuration.version)),
+        });
+        let malformed = |error| Leave::because(format!("reconfiguration {zxid} of the leader is malformed: {error}"));
+        Some(configuration.map_err(malformed))
     }
 
-    /// A configuration is proposed: from now on it counts beside the committed one.
+    /// A configuration is proposed: from now on it counts beside the committed one. One that was proposed before is not
+    /// part of the history, or see [`Core::prove_proposed`].
     pub(super) fn see(&mut self, configuration: Configuration, out: &mut Effects) {
         if !self.config.reconfig_enabled || configuration.version <= self.committed.version {
             return;
@@ -90,15 +99,39 @@ impl Core {
             return; // A version says all.
         }
         out.notes.push(Note::ConfigurationProposed { version: configuration.version });
-        out.disk.push(DiskOp::SaveProposed { configuration: Some(Box::new(configuration.clone())) });
         self.set_configurations(self.committed.clone(), Some(configuration));
         self.tell_members(out);
+    }
+
+    /// Another configuration, `next`, is proposed behind what was proposed before: that one is committed, then. Else a
+    /// server that does not know it would count by the one before, which others have left. Only for a history that
+    /// [holds it](Core::holds_proposed). Returns whether there was one.
+    pub(super) fn prove_proposed(&mut self, next: i64, out: &mut Effects) -> bool {
+        let proven = self.last_seen.clone().filter(|last_seen| last_seen.version < next);
+        let is_proven = proven.is_some();
+        if let Some(proven) = proven {
+            self.activate(proven, out);
+        }
+        is_proven
+    }
+
+    /// Whether a history that ends at `last`, and is this server's own, holds the record of what was proposed. The first
+    /// list's version has no record, and changes nothing.
+    pub(super) fn holds_proposed(&self, last: Zxid) -> bool {
+        let is_in = |proposed: &Configuration| proposed.version <= last.0 || proposed.is_same_as(&self.committed);
+        self.last_seen.as_ref().is_some_and(is_in)
+    }
+
+    /// Who leads completes what is in its log. The record of what was proposed may have been lost in a crash.
+    pub(super) fn forget_unlogged(&mut self, out: &mut Effects) {
+        if !self.holds_proposed(self.last_logged) {
+            self.forget_proposed(out);
+        }
     }
 
     /// What was proposed is not part of the history.
     pub(super) fn forget_proposed(&mut self, out: &mut Effects) {
         if self.last_seen.is_some() {
-            out.disk.push(DiskOp::SaveProposed { configuration: None });
             self.set_configurations(self.committed.clone(), None);
             self.tell_members(out);
         }
@@ -111,7 +144,6 @@ impl Core {
         }
         let last_seen = self.last_seen.take().filter(|last_seen| last_seen.version > configuration.version);
         self.config.peer_type = self.peer_type_in(&configuration);
-        out.disk.push(DiskOp::SaveConfiguration { configuration: Box::new(configuration.clone()) });
         self.set_configurations(configuration.clone(), last_seen);
         self.tell_members(out);
         out.notes.push(Note::ConfigurationActivated { configuration: Box::new(configuration) });
@@ -164,8 +196,8 @@ impl Core {
         if !self.config.reconfig_enabled || self.is_standalone() {
             return false;
         }
-        let Ok(configuration) = Configuration::parse(config) else { return false };
-        if configuration.version <= self.committed.version || configuration.voters().is_empty() {
+        let Ok(configuration) = list(config) else { return false };
+        if configuration.version <= self.committed.version {
             return false;
         }
         let former = self.committed.clone();
@@ -173,6 +205,15 @@ impl Core {
         self.set_config(now, out);
         !self.committed.is_same_as(&former)
     }
+}
+
+/// An ensemble's list, as a server tells of it: somebody must vote.
+pub(super) fn list(text: &str) -> Result<Configuration, String> {
+    let configuration = Configuration::parse(text).map_err(|error| error.to_string())?;
+    if configuration.voters().is_empty() {
+        return Err("nobody in it votes".to_owned());
+    }
+    Ok(configuration)
 }
 
 /// Whether the server can lead: it votes, and its vote weighs something.

@@ -23,6 +23,8 @@ mod local_sessions;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod membership;
+#[cfg(test)]
+mod membership_tests;
 mod observer_master;
 mod outbox;
 mod prepare;

@@ -39,6 +39,9 @@ pub(super) fn change(
     if new.voters().len() < ensemble.voters_min {
         return Err(ErrorCode::BadArguments);
     }
+    if zxid.0 <= committed.version {
+        return Err(ErrorCode::RuntimeInconsistency); // Nobody would take it up.
+    }
     new.version = zxid.0;
     if !has_quorum(&QuorumVerifier::of(&new)) {
         return Err(ErrorCode::NewConfigNoQuorum);
@@ -192,6 +195,7 @@ mod tests {
         let groups = "server.1=a:1:2;3,server.2=b:1:2;3,group.1=1:2,weight.2=0";
         let grouped = whole(groups).unwrap().to_string();
         assert!(grouped.ends_with("group.1=1:2\nweight.1=1\nweight.2=0\nversion=100000007"), "{grouped}");
+        let grouped = grouped.replace("version=100000007", "version=100000006");
         let more = changed(&grouped, &request("server.3=c:1:2;3", "", None), 1);
         assert_eq!(more, Err(ErrorCode::BadArguments), "groups are given as a whole only");
         assert!(changed(&grouped, &request("", "", Some(groups)), 1).is_ok());
@@ -259,5 +263,11 @@ mod tests {
         assert_eq!(ask(false, asked("bad", 0x1_0000_0000), false), Err(ErrorCode::BadArguments));
         assert_eq!(ask(false, asked("", 0x1_0000_0000), false), Err(ErrorCode::NewConfigNoQuorum));
         assert_eq!(ask(false, asked("", -1), true), Ok(0x1_0000_0001));
+    }
+
+    #[test]
+    fn a_change_that_nobody_would_take_up_is_refused() {
+        let asked = request("", "3", None);
+        assert_eq!(changed(&THREE.replace("100000000", "100000007"), &asked, 2), Err(ErrorCode::RuntimeInconsistency));
     }
 }

@@ -1,6 +1,6 @@
 //! What may come between NEWLEADER and UPTODATE, and what may not: one server against a script of packets.
 
-use super::io::{ConnId, DiskOp, Effects, Input, LinkId, LinkOp, Loaded, LogPlace, Now, Proposal};
+use super::io::{ConnId, DiskOp, Effects, Input, LinkId, LinkOp, Loaded, LogPlace, Members, Now, Proposal};
 use super::{Boot, Database, Outbox, PeerConfig, QuorumPeer};
 use crate::jute::Record;
 use crate::records::{
@@ -10,26 +10,31 @@ use crate::records::{
 use crate::tree::DataTree;
 use std::collections::{BTreeMap, VecDeque};
 
-const LINK: LinkId = LinkId(1);
+pub(super) const LINK: LinkId = LinkId(1);
 
 /// A member of three, whose disk answers when it is told to.
-struct Member {
+pub(super) struct Member {
     peer: QuorumPeer,
     db: Database,
     disk: VecDeque<DiskOp>,
+    /// The list that it has asked to be kept last.
+    pub(super) list: Option<Members>,
     /// What it has sent, with the link.
     sent: Vec<(LinkId, String)>,
     round: i64,
 }
 
-fn zxid(counter: u32) -> Zxid {
+pub(super) fn zxid(counter: u32) -> Zxid {
     Zxid::new(Epoch(1), counter)
 }
 
 impl Member {
     fn new(id: i64) -> Member {
         let ensemble = Configuration::of_voters((1..=3).map(ServerId));
-        let config = PeerConfig::new(Some(ServerId(id)), ensemble, 1000);
+        Member::with(PeerConfig::new(Some(ServerId(id)), ensemble, 1000))
+    }
+
+    fn with(config: PeerConfig) -> Member {
         let boot = Boot {
             accepted_epoch: Epoch(0),
             current_epoch: Epoch(0),
@@ -40,7 +45,7 @@ impl Member {
         let (tree, sessions) = (DataTree::new(), BTreeMap::new());
         let db = Database::new(Loaded { tree, sessions, last_zxid: Zxid::ZERO, recent: Vec::new() });
         let peer = QuorumPeer::new(config, boot);
-        let mut member = Member { peer, db, disk: VecDeque::new(), sent: Vec::new(), round: 0 };
+        let mut member = Member { peer, db, disk: VecDeque::new(), list: None, sent: Vec::new(), round: 0 };
         let mut out = Effects::default();
         member.peer.start(Now::default(), &member.db, &mut out);
         member.perform(out);
@@ -57,6 +62,9 @@ impl Member {
         assert_eq!(out.end, None);
         self.db.perform(Now { micros: 1, wall_ms: 1 }, out.db, &mut Vec::new(), &mut Vec::new());
         self.disk.extend(out.disk);
+        if let Some(members) = out.members {
+            self.list = Some(*members);
+        }
         for (_, notification) in out.election {
             self.round = notification.election_epoch;
         }
@@ -74,7 +82,7 @@ impl Member {
     }
 
     /// The disk does all that it was asked for.
-    fn work(&mut self) {
+    pub(super) fn work(&mut self) {
         while let Some(op) = self.disk.pop_front() {
             let answer = match op {
                 DiskOp::Append { generation, proposals } => {
@@ -102,12 +110,12 @@ impl Member {
         self.step(Input::Notification { from: ServerId(from), notification });
     }
 
-    fn packets(&mut self, link: LinkId, packets: Vec<QuorumPacket>) {
+    pub(super) fn packets(&mut self, link: LinkId, packets: Vec<QuorumPacket>) {
         self.step(Input::Packets { link, packets });
     }
 
     /// What it has sent since the last call.
-    fn sent(&mut self, link: LinkId) -> Vec<String> {
+    pub(super) fn sent(&mut self, link: LinkId) -> Vec<String> {
         let (this, others) = std::mem::take(&mut self.sent).into_iter().partition(|(of, _)| *of == link);
         self.sent = others;
         this.into_iter().map(|(_, packet): (LinkId, String)| packet).collect()
@@ -131,7 +139,7 @@ fn name(packet: &QuorumPacket) -> String {
     }
 }
 
-fn proposal(counter: u32, body: TxnBody) -> QuorumPacket {
+pub(super) fn proposal(counter: u32, body: TxnBody) -> QuorumPacket {
     let txn = Txn { session: SessionId(7), cxid: 0, zxid: zxid(counter), time_ms: 1, body, digest: None };
     let Proposal { bytes, .. } = Proposal::new(txn);
     QuorumPacket::Proposal { zxid: zxid(counter), txn: bytes }
@@ -149,7 +157,15 @@ fn commit(counter: u32) -> QuorumPacket {
 
 /// A follower of 3, up to its ACKEPOCH.
 fn follower() -> Member {
-    let mut member = Member::new(1);
+    following(Member::new(1))
+}
+
+/// The same, of a server with that configuration.
+pub(super) fn follower_with(config: PeerConfig) -> Member {
+    following(Member::with(config))
+}
+
+fn following(mut member: Member) -> Member {
     member.vote(2, PeerState::Following);
     member.vote(3, PeerState::Leading);
     member.step(Input::LeaderLinkUp { link: LINK, leader: ServerId(3) });

@@ -6,7 +6,8 @@
 
 use super::acceptor::Acceptor;
 use super::channel::Security;
-use super::disk::{DiskQueue, Job};
+use super::disk::{DiskQueue, EXIT_UNEXPECTED, Job};
+use super::dynamic::List;
 use super::election_links::{ElectionEvent, ElectionLinks};
 use super::links::{AcceptedBy, Links, Recent};
 use super::log_reading::LogChunks;
@@ -47,6 +48,8 @@ pub struct Core {
     pub acceptor: Acceptor,
     pub places: Places,
     pub security: Arc<Security>,
+    /// The files with the ensemble's list; `None`: it never changes.
+    pub list: Option<List>,
     pub status: Arc<StatusCell>,
     pub turn: Turn,
 }
@@ -175,6 +178,11 @@ impl Core {
             return;
         }
         let mut effects = std::mem::take(&mut self.turn.effects);
+        if let Some(members) = &effects.members
+            && let Err(reason) = self.keep_list(members)
+        {
+            return self.end(CoreEnd::Failed { code: EXIT_UNEXPECTED, reason });
+        }
         self.change_database(now, &mut effects);
         for op in effects.disk.drain(..) {
             self.queue_disk(op);
@@ -197,6 +205,12 @@ impl Core {
             self.end(CoreEnd::Failed { code: end.code, reason: end.reason });
         }
         self.turn.effects = effects; // Its vectors are used again.
+    }
+
+    /// Small files, and only when the ensemble changes; nobody may be told before they are on the disk.
+    fn keep_list(&mut self, members: &Members) -> Result<(), String> {
+        let Some(list) = &mut self.list else { return Ok(()) };
+        self.shared.gate.pass_disk(|| list.keep(members)).unwrap_or(Ok(()))
     }
 
     /// Goes by another list of members from now on.
@@ -264,11 +278,6 @@ impl Core {
     }
 
     fn queue_disk(&mut self, op: DiskOp) {
-        if let DiskOp::SaveProposed { configuration } = op {
-            // One small file, and only when the ensemble is to change.
-            self.shared.gate.pass_disk(|| self.shared.keep_list(|files| files.save_proposed(configuration.as_deref())));
-            return;
-        }
         if let DiskOp::Append { proposals, .. } = &op
             && self.shared.config.my_id.is_some()
             && self.peer.is_leading()

@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Exit code of a disk error, and of everything unexpected.
-const EXIT_UNEXPECTED: i32 = 1;
+pub const EXIT_UNEXPECTED: i32 = 1;
 /// Exit code of a failed snapshot.
 const EXIT_SNAPSHOT: i32 = 10;
 /// Bytes of a snapshot made in one hold of the database's lock.
@@ -244,10 +244,6 @@ impl DiskThread<'_> {
             Job::Op(DiskOp::Truncate { generation, to }) => return self.truncate(generation, to),
             Job::Op(DiskOp::SearchLog { generation, link, peer, up_to, size_factor }) => {
                 return self.search_log(generation, link, peer, up_to, size_factor);
-            }
-            Job::Op(DiskOp::SaveProposed { .. }) => unreachable!("the core does it at once"),
-            Job::Op(DiskOp::SaveConfiguration { configuration }) => {
-                self.shared.pass_disk(|| self.shared.keep_list(|files| files.save(&configuration)));
             }
             Job::Op(DiskOp::TakeSnapshot { .. }) => unreachable!("the core makes a Job::Snapshot of it"),
             Job::Snapshot { generation, zxid, install: true, chunks } => return self.install(generation, zxid, chunks),

@@ -4,14 +4,15 @@
 //! by `dynamicConfigFile=` in the `zoo.cfg` that is rewritten for it, and `zoo.cfg.dynamic.next` with a proposed one.
 //! A server that was started without a file keeps both in its data directory, and goes by the newest there.
 //!
-//! A configuration that cannot be written is no reason to end: it is in the log too, and the tree that is loaded from it
-//! says what was proposed last ([`last_seen`]). All of this only with `reconfigEnabled`.
+//! They are written before the log has a record that they belong to, and before anybody is told. So a server whose list
+//! cannot be written ends, unless nothing but a number has changed. The tree's `/zookeeper/config` is not asked: in a
+//! directory that was copied it tells of another ensemble. All of this only with `reconfigEnabled`.
 //!
 //! ZooKeeper: `QuorumPeerConfig.writeDynamicConfig`, `editStaticConfig`, `backupOldConfig`.
 
 use super::config::Config;
 use super::properties;
-use crate::peer::Database;
+use crate::peer::io::Members;
 use crate::records::{Configuration, ServerId};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -64,9 +65,10 @@ impl ConfigFiles {
         Some(Configuration { version, ..Configuration::parse(&text).ok()? })
     }
 
-    /// The configuration that was kept as proposed.
-    pub fn proposed(&self) -> Option<Configuration> {
-        Configuration::parse(&fs::read_to_string(self.next()).ok()?).ok()
+    /// The configuration that was kept as proposed, behind the committed one.
+    pub fn proposed(&self, committed: &Configuration) -> Option<Configuration> {
+        let proposed = Configuration::parse(&fs::read_to_string(self.next()).ok()?).ok()?;
+        (proposed.version > committed.version && !proposed.voters().is_empty()).then_some(proposed)
     }
 
     /// The operator's own file, with its list and its comments, is kept once.
@@ -77,25 +79,29 @@ impl ConfigFiles {
         replace_like(&self.path, &self.beside(".bak"), &fs::read(&self.path)?)
     }
 
-    /// Keeps `configuration` as the proposed one; `None`: there is none.
-    pub fn save_proposed(&self, configuration: Option<&Configuration>) -> io::Result<()> {
-        match configuration {
-            Some(configuration) => replace(&self.next(), lines(configuration, true).as_bytes()),
-            None => remove(&self.next()),
+    /// Keeps the list of `new` in the place of that of `old`. The committed one first: who has that one alone has what was
+    /// proposed before it, or what is not in any log yet.
+    pub fn save(&self, old: &Members, new: &Members) -> Result<(), String> {
+        if new.committed.version != old.committed.version {
+            self.save_committed(&new.committed)?;
         }
+        let next = self.next();
+        let saved = match &new.last_seen {
+            Some(proposed) => replace(&next, lines(proposed, true).as_bytes()),
+            None => remove(&next),
+        };
+        saved.map_err(|error| format!("{}: {error}", next.display()))
     }
 
-    /// Keeps `configuration` as the committed one.
-    pub fn save(&self, configuration: &Configuration) -> io::Result<()> {
+    fn save_committed(&self, configuration: &Configuration) -> Result<(), String> {
         let path = self.beside(&format!(".dynamic.{:x}", configuration.version));
-        replace(&path, lines(configuration, false).as_bytes())?;
+        let text = lines(configuration, false);
+        replace(&path, text.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
         if self.has_static_file {
-            self.point_to(&path, configuration)?;
+            let pointed = self.point_to(&path, configuration);
+            pointed.map_err(|error| format!("{}: {error}", self.path.display()))?;
         }
-        if self.proposed().is_some_and(|proposed| proposed.version > configuration.version) {
-            return Ok(());
-        }
-        remove(&self.next())
+        Ok(())
     }
 
     /// Writes the static file again, without what the dynamic one says.
@@ -174,13 +180,36 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What was proposed last and may not be committed: by its file, or by the tree, which is the log's. A file can be lost;
-/// a record of the log that was acknowledged cannot.
-pub fn last_seen(files: &ConfigFiles, committed: &Configuration, db: &Database) -> Option<Configuration> {
-    let node = db.tree().get("/zookeeper/config").and_then(|node| node.data().map(<[u8]>::to_vec));
-    let logged = node.and_then(|data| Configuration::parse(&String::from_utf8_lossy(&data)).ok());
-    let newest = files.proposed().into_iter().chain(logged).max_by_key(|of| of.version)?;
-    (newest.version > committed.version && !newest.voters().is_empty()).then_some(newest)
+/// The list as the files have it, and the files.
+pub struct List {
+    files: ConfigFiles,
+    kept: Members,
+}
+
+impl List {
+    /// `kept` is what the files hold.
+    pub fn new(files: ConfigFiles, kept: Members) -> List {
+        List { files, kept }
+    }
+
+    /// Keeps `members` from now on. An error says which file cannot be written, and ends the server: others may count by
+    /// a list that it would not know after its next start.
+    pub fn keep(&mut self, members: &Members) -> Result<(), String> {
+        let saved = self.files.save(&self.kept, members);
+        let everybody = |of: &Members| of.last_seen.iter().all(|last_seen| last_seen.is_same_as(&self.kept.committed));
+        let is_same = members.committed.is_same_as(&self.kept.committed) && everybody(members) && everybody(&self.kept);
+        match saved {
+            Err(error) if is_same => {
+                tracing::error!("the version of the ensemble's list cannot be written: {error}");
+                Ok(())
+            }
+            Err(error) => Err(format!("the ensemble's list cannot be written: {error}")),
+            Ok(()) => {
+                self.kept = members.clone();
+                Ok(())
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +220,10 @@ mod tests {
     fn three(version: i64) -> Configuration {
         let text = "server.2=b:1:2:participant;b:3\nserver.1=a:1:2\nserver.10=c:1:2:observer;4";
         Configuration { version, ..Configuration::parse(text).unwrap() }
+    }
+
+    fn at(committed: i64, last_seen: Option<i64>) -> Members {
+        Members { committed: three(committed), last_seen: last_seen.map(three) }
     }
 
     fn read(path: &Path) -> String {
@@ -205,12 +238,13 @@ mod tests {
         fs::write(&path, text).unwrap();
         let files = ConfigFiles { my_id: ServerId(2), path: path.clone(), has_static_file: true };
         files.back_up(false).unwrap();
-        files.save_proposed(Some(&three(0x1_0000_0005))).unwrap();
-        assert_eq!(files.proposed(), Some(three(0x1_0000_0005)));
+        files.save(&at(0, None), &at(0, Some(0x1_0000_0005))).unwrap();
+        assert_eq!(files.proposed(&three(0)), Some(three(0x1_0000_0005)));
         assert!(read(&files.next()).ends_with("\nversion=100000005"));
+        assert_eq!(files.proposed(&three(0x1_0000_0005)), None, "it is committed");
 
-        files.save(&three(0x1_0000_0005)).unwrap();
-        assert_eq!(files.proposed(), None);
+        files.save(&at(0, Some(0x1_0000_0005)), &at(0x1_0000_0005, None)).unwrap();
+        assert!(!files.next().exists());
         assert_eq!(read(&dir.path().join("zoo.cfg.bak")), text);
         let dynamic = dir.path().join("zoo.cfg.dynamic.100000005");
         assert_eq!(
@@ -222,7 +256,7 @@ mod tests {
 
         let without_client = ConfigFiles { my_id: ServerId(1), ..files };
         fs::write(&path, text).unwrap();
-        without_client.save(&three(0x1_0000_0006)).unwrap();
+        without_client.save(&at(0x1_0000_0005, None), &at(0x1_0000_0006, None)).unwrap();
         assert!(read(&path).contains("clientPort=5\n"));
         assert!(dir.path().join("zoo.cfg.dynamic.100000005").exists(), "older ones stay");
     }
@@ -239,7 +273,7 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(permitted)).unwrap();
             let files = ConfigFiles { my_id: ServerId(2), path: path.clone(), has_static_file: true };
             files.back_up(false).unwrap();
-            files.save(&three(5)).unwrap();
+            files.save(&at(0, None), &at(5, None)).unwrap();
             assert!(read(&path).contains("dynamicConfigFile="));
             assert_eq!((mode("zoo.cfg"), mode("zoo.cfg.bak")), (permitted, permitted));
         }
@@ -251,7 +285,7 @@ mod tests {
         let path = dir.path().join("zoo.cfg");
         fs::write(&path, "clientPort=5\nclientPortAddress=b\nclientPortListenBacklog=7\n").unwrap();
         let files = ConfigFiles { my_id: ServerId(2), path: path.clone(), has_static_file: true };
-        files.save(&three(5)).unwrap();
+        files.save(&at(0, None), &at(5, None)).unwrap();
         assert!(read(&path).starts_with("clientPortListenBacklog=7\ndynamicConfigFile="), "{}", read(&path));
     }
 
@@ -261,14 +295,30 @@ mod tests {
         let files = ConfigFiles { my_id: ServerId(1), path: dir.path().join("zoo.cfg"), has_static_file: false };
         assert_eq!(files.newest(), None);
         for version in [0x9, 0x10, 0xf] {
-            files.save(&three(version)).unwrap();
+            files.save(&at(0, None), &at(version, None)).unwrap();
         }
-        files.save_proposed(Some(&three(0x11))).unwrap();
+        files.save(&at(0x10, None), &at(0x10, Some(0x11))).unwrap();
         assert_eq!(files.newest(), Some(three(0x10)));
-        files.save(&three(0x10)).unwrap();
-        assert_eq!(files.proposed(), Some(three(0x11)), "it is newer");
-        files.save_proposed(None).unwrap();
-        files.save_proposed(None).unwrap();
-        assert_eq!(files.proposed(), None);
+        assert_eq!(files.proposed(&three(0x10)), Some(three(0x11)));
+        files.save(&at(0x10, Some(0x11)), &at(0x11, Some(0x12))).unwrap();
+        assert_eq!((files.newest(), files.proposed(&three(0x11))), (Some(three(0x11)), Some(three(0x12))));
+        files.save(&at(0x11, Some(0x12)), &at(0x11, None)).unwrap();
+        files.save(&at(0x11, None), &at(0x11, None)).unwrap();
+        assert_eq!(files.proposed(&three(0x11)), None);
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_written_ends_the_server_unless_only_its_number_is_new() {
+        let dir = TemporaryDir::new().unwrap();
+        let path = dir.path().join("gone").join("zoo.cfg");
+        let files = ConfigFiles { my_id: ServerId(1), path, has_static_file: false };
+        let mut list = List::new(files, at(0, None));
+        list.keep(&at(0, Some(1 << 32))).unwrap();
+        list.keep(&at(1 << 32, None)).unwrap();
+        let alone = Configuration { version: 9 << 32, ..Configuration::of_voters([ServerId(1)]) };
+        let other = Members { committed: alone, last_seen: None };
+        let error = list.keep(&Members { last_seen: Some(other.committed.clone()), ..at(0, None) }).unwrap_err();
+        assert!(error.contains("zoo.cfg.dynamic.next: "), "{error}");
+        list.keep(&other).unwrap_err();
     }
 }

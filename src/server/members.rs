@@ -88,7 +88,8 @@ impl First {
         let ids: Vec<i64> = ids.collect();
         let files = || ids.iter().map(|id| ConfigFiles::in_directory(ServerId(*id), &dir.join(id.to_string())));
         let kept = files().filter_map(|files| files.newest()).max_by_key(|list| list.version);
-        let proposed = files().filter_map(|files| files.proposed()).map(|list| list.version).max();
+        let proposed =
+            files().filter_map(|files| files.proposed(&Configuration::default())).map(|list| list.version).max();
         let versions = kept.iter().map(|list| list.version).chain(proposed);
         let version = versions.max().unwrap_or(0).max(FIRST_VERSION);
 

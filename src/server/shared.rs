@@ -3,7 +3,6 @@
 use super::Config;
 use super::connections::Connections;
 use super::disk_faults::HostDisk;
-use super::dynamic::ConfigFiles;
 use super::gate::Gate;
 use super::injuries::Injuries;
 use super::limits::Limits;
@@ -56,8 +55,6 @@ pub struct Shared {
     pub events: mpsc::UnboundedSender<Event>,
     pub connections: Connections,
     pub limits: Limits,
-    /// The files with the ensemble's list, if it can change.
-    pub lists: Option<Mutex<ConfigFiles>>,
     pub peer: Mutex<PeerStatus>,
     pub metrics: Metrics,
     /// For log lines: `myid`.
@@ -106,15 +103,6 @@ impl Shared {
     pub fn pass_disk<T>(&self, operation: impl FnOnce() -> T) -> Option<T> {
         self.pause.point_aside();
         self.gate.pass_disk(operation)
-    }
-
-    /// Writes the ensemble's list. A configuration's directory may well be read-only: the log holds it too.
-    pub fn keep_list(&self, write: impl FnOnce(&ConfigFiles) -> std::io::Result<()>) {
-        let Some(files) = &self.lists else { return };
-        let files = files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Err(error) = write(&files) {
-            tracing::error!("the ensemble's list cannot be written to its file: {error}");
-        }
     }
 
     pub fn peer_status(&self) -> PeerStatus {

@@ -7,7 +7,7 @@ use super::connections::Connections;
 use super::core::{Core, CoreEnd, election_input};
 use super::disk::{self, DiskQueue, panic_text, write_first_snapshot};
 use super::disk_faults::HostDisk;
-use super::dynamic::{self, ConfigFiles};
+use super::dynamic::{ConfigFiles, List};
 use super::election_links::{ElectionConfig, ElectionLinks};
 use super::gate::Gate;
 use super::injuries::Injuries;
@@ -23,7 +23,7 @@ use super::shared::{Clock, Event, Metrics, Shared};
 use super::status::{Role, Signal, StatusCell};
 use super::tls::{self, TlsError, TlsPort};
 use super::{DISK_LIMIT, Server};
-use crate::peer::io::DbOp;
+use crate::peer::io::{DbOp, Members};
 use crate::peer::{Boot, Database, NodeSettings, PeerConfig, QuorumPeer, RequestLimits, Settings};
 use crate::records::{Configuration, HostPort, Zxid};
 use crate::storage::{Storage, StorageConfig, StorageError};
@@ -98,9 +98,13 @@ pub fn start(
     let security = if config.my_id.is_some() { security(&config)? } else { Security::default() };
     let ports = Ports::open(&mut config, listeners, tls, security)?;
     let (events, queue) = mpsc::unbounded_channel();
-    let last_seen = files.as_ref().and_then(|files| dynamic::last_seen(files, &config.ensemble, &db));
+    let last_seen = files.as_ref().and_then(|files| files.proposed(&config.ensemble));
     let places = Places::new(&config, last_seen.clone());
+    let kept = Members { committed: config.ensemble.clone(), last_seen: last_seen.clone() };
+    let list = files.map(|files| List::new(files, kept));
     let peer = QuorumPeer::new(peer_config(&config, last_seen), boot);
+    let status_at_first = peer.status();
+    let parts = Parts { peer, list, places, ports };
     let shared = Arc::new(Shared {
         db: RwLock::new(db),
         log_files: storage.log_files(),
@@ -108,14 +112,13 @@ pub fn start(
         gate: Arc::new(Gate::default()),
         events,
         connections: Connections::default(),
-        peer: Mutex::new(peer.status()),
+        peer: Mutex::new(status_at_first),
         metrics: Metrics::default(),
         span: span.clone(),
         injuries,
         is_end_written: AtomicBool::new(false),
         pause: Pause::default(),
         limits: Limits::new(&config),
-        lists: files.map(Mutex::new),
         config,
         #[cfg(test)]
         late_forward: Default::default(),
@@ -131,7 +134,7 @@ pub fn start(
     drop((entered, owned));
     let thread = CoreThread { shared: shared.clone(), status: status.clone(), disk_queue: disk_queue.clone(), disk };
     let name = format!("QuorumPeer[myid={}]", shared.config.my_id.map_or(0, |id| id.0));
-    let core = std::thread::Builder::new().name(name).spawn(move || thread.run(peer, ports, places, queue));
+    let core = std::thread::Builder::new().name(name).spawn(move || thread.run(parts, queue));
     let core = core.map_err(|error| {
         shared.gate.shut();
         disk_queue.wake();
@@ -470,6 +473,14 @@ fn retry<T>(n: u32, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T>
     }
 }
 
+/// What only the core's thread has, made before it begins.
+struct Parts {
+    peer: QuorumPeer,
+    list: Option<List>,
+    places: Places,
+    ports: Ports,
+}
+
 /// The core's thread, from its start to the server's end.
 struct CoreThread {
     shared: Arc<Shared>,
@@ -479,7 +490,7 @@ struct CoreThread {
 }
 
 impl CoreThread {
-    fn run(self, peer: QuorumPeer, ports: Ports, places: Places, queue: mpsc::UnboundedReceiver<Event>) {
+    fn run(self, parts: Parts, queue: mpsc::UnboundedReceiver<Event>) {
         let CoreThread { shared, status, disk_queue, disk } = self;
         // Whatever happens below, those who wait for the end hear of it.
         let mut ending = Ending { shared: shared.clone(), status: status.clone(), end: None };
@@ -490,7 +501,7 @@ impl CoreThread {
                 Err(error) => return unexpected(format!("no runtime: {error}")),
             };
             let end = runtime.block_on(async {
-                match build(&shared, &status, &disk_queue, peer, ports, places) {
+                match build(&shared, &status, &disk_queue, parts) {
                     // A task, because tokio polls for events before it turns to its main future.
                     Ok(core) => match tokio::spawn(core.run(queue)).await {
                         Ok(end) => end,
@@ -554,9 +565,7 @@ fn build(
     shared: &Arc<Shared>,
     status: &Arc<StatusCell>,
     disk: &DiskQueue,
-    peer: QuorumPeer,
-    ports: Ports,
-    places: Places,
+    Parts { peer, list, places, ports }: Parts,
 ) -> io::Result<Core> {
     let network = shared.injuries.as_ref().map(Injuries::network).unwrap_or_default();
     let txn_bytes_max = shared.config.limits.txn_bytes_max();
@@ -607,7 +616,7 @@ fn build(
         super::task::spawn("the certificates' reloader", &shared.events, tls::reload(tls));
     }
     let (shared, disk, status) = (shared.clone(), disk.clone(), status.clone());
-    Ok(Core { shared, peer, disk, links, election, acceptor, places, security, status, turn: Default::default() })
+    Ok(Core { shared, peer, disk, links, election, acceptor, places, list, security, status, turn: Default::default() })
 }
 
 #[cfg(test)]

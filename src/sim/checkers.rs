@@ -15,7 +15,7 @@ use super::durable::Durable;
 use super::ensemble::{Shape, is_quorum};
 use super::ghost::Ghost;
 use crate::peer::Database;
-use crate::peer::io::{DbOp, DiskOp, LinkOp, Note, Proposal, ServerMode, Serving};
+use crate::peer::io::{DbOp, DiskOp, LinkOp, Members, Note, Proposal, ServerMode, Serving};
 use crate::records::{Configuration, Epoch, ServerId, SessionId, Txn, TxnBody, Zxid};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -266,18 +266,21 @@ impl Checkers {
                 };
                 self.server(id).installing = history.map(|history| (*zxid, history));
             }
-            DiskOp::SaveProposed { configuration: Some(told) } => {
-                let known = self.proposed.entry(told.version).or_insert_with(|| told.as_ref().clone());
-                if *known != **told {
-                    self.fail(|| format!("server {id} has seen another configuration {:#x} proposed", told.version));
-                }
-            }
             DiskOp::SaveCurrentEpoch { epoch, .. } if self.servers[&id].follows.is_none() => {
                 // The leader's own: from here on it is the epoch of the leader's history.
                 let last = self.servers[&id].history.last().copied().unwrap_or_default();
                 self.beginnings.entry(*epoch).or_insert((id, last));
             }
             _ => {}
+        }
+    }
+
+    /// The server's list is about to be written.
+    pub fn on_list(&mut self, id: ServerId, members: &Members) {
+        let Some(told) = &members.last_seen else { return };
+        let known = self.proposed.entry(told.version).or_insert_with(|| told.clone());
+        if known != told {
+            self.fail(|| format!("server {id} has seen another configuration {:#x} proposed", told.version));
         }
     }
 

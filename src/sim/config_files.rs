@@ -4,6 +4,7 @@
 //! `zoo.cfg` names the file of the committed configuration; `zoo.cfg.dynamic.next` has the proposed one.
 
 use super::disk::SimDisk;
+use crate::peer::io::Members;
 use crate::records::{Configuration, ServerId};
 use crate::storage::{Disk, DiskFile};
 use std::io;
@@ -25,23 +26,18 @@ pub fn put(disk: &SimDisk, configuration: &Configuration) {
     disk.take_away(Path::new(NEXT));
 }
 
-/// Keeps `configuration` as the proposed one; `None`: there is none.
-pub fn save_proposed(disk: &SimDisk, configuration: Option<&Configuration>) -> io::Result<()> {
-    match configuration {
-        Some(configuration) => replace(disk, Path::new(NEXT), &configuration.to_string()),
+/// Keeps what the server goes by, the committed configuration first.
+pub fn save(disk: &SimDisk, members: &Members) -> io::Result<()> {
+    let Members { committed, last_seen } = members;
+    if self::committed(disk).is_none_or(|kept| kept.version != committed.version) {
+        let path = dynamic(committed.version);
+        replace(disk, &path, &committed.to_string())?;
+        replace(disk, Path::new(STATIC), &path.display().to_string())?;
+    }
+    match last_seen {
+        Some(proposed) => replace(disk, Path::new(NEXT), &proposed.to_string()),
         None => remove(disk, Path::new(NEXT)),
     }
-}
-
-/// Keeps `configuration` as the committed one; a proposed one that is not newer goes.
-pub fn save(disk: &SimDisk, configuration: &Configuration) -> io::Result<()> {
-    let path = dynamic(configuration.version);
-    replace(disk, &path, &configuration.to_string())?;
-    replace(disk, Path::new(STATIC), &path.display().to_string())?;
-    if proposed(disk).is_some_and(|proposed| proposed.version > configuration.version) {
-        return Ok(());
-    }
-    remove(disk, Path::new(NEXT))
 }
 
 /// The configuration that the server starts with.
@@ -50,9 +46,10 @@ pub fn committed(disk: &SimDisk) -> Option<Configuration> {
     Configuration::parse(&read(disk, Path::new(&path))?).ok()
 }
 
-/// The one that was proposed.
-pub fn proposed(disk: &SimDisk) -> Option<Configuration> {
-    Configuration::parse(&read(disk, Path::new(NEXT))?).ok()
+/// The one that was proposed behind it.
+pub fn proposed(disk: &SimDisk, committed: &Configuration) -> Option<Configuration> {
+    let proposed = Configuration::parse(&read(disk, Path::new(NEXT))?).ok()?;
+    (proposed.version > committed.version).then_some(proposed)
 }
 
 /// Whether the server would start: it must be in its own list.
@@ -97,11 +94,12 @@ mod tests {
         for seed in 0..200 {
             let disk = SimDisk::new();
             put(&disk, &of(3, 0));
-            save_proposed(&disk, Some(&of(4, 7))).unwrap();
+            save(&disk, &Members { committed: of(3, 0), last_seen: Some(of(4, 7)) }).unwrap();
             disk.cut_power_after(seed % 20);
-            let whole = save(&disk, &of(4, 7)).is_ok();
+            let whole = save(&disk, &Members { committed: of(4, 7), last_seen: None }).is_ok();
             disk.crash(&mut Rng::new(seed));
-            let (committed, proposed) = (committed(&disk).unwrap(), proposed(&disk));
+            let committed = committed(&disk).unwrap();
+            let proposed = proposed(&disk, &committed);
             match committed.version {
                 7 => new += 1,
                 _ => old += 1,

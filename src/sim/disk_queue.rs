@@ -8,7 +8,7 @@ use super::disk::SimDisk;
 use super::planted::Planted;
 use super::server::{ServerEvent, ServerSetup};
 use super::world::{Ctx, Machine};
-use crate::peer::io::{DiskOp, Generation, Input, Loaded, LogPlace};
+use crate::peer::io::{DiskOp, Generation, Input, Loaded, LogPlace, Members};
 use crate::peer::{Database, DirectoryLoader};
 use crate::records::{Epoch, ServerId, SnapshotItem, Txn, Zxid};
 use crate::storage::{LogFiles, Recovered, RecoverySink, SnapshotDigest, SnapshotWriter, Storage, Truncated};
@@ -25,8 +25,6 @@ pub struct DiskQueue {
     running: Option<Running>,
     /// The periodic snapshot under way.
     snapshot: Option<Writing>,
-    /// The configuration that the files have just come to say.
-    pub written: Option<Zxid>,
     planted: Option<Planted>,
     sync_micros: u64,
     chunk_bytes: usize,
@@ -87,7 +85,6 @@ impl DiskQueue {
             queue: VecDeque::new(),
             running: None,
             snapshot: None,
-            written: None,
             planted: setup.planted,
             sync_micros: setup.sync_micros,
             chunk_bytes: setup.chunk_bytes,
@@ -133,14 +130,7 @@ impl DiskQueue {
     }
 
     /// Takes work; a snapshot is as of now, so its cursor begins here.
-    pub fn enqueue(
-        &mut self,
-        id: ServerId,
-        op: DiskOp,
-        db: &mut Database,
-        inbox: &mut VecDeque<Input>,
-        ctx: &mut Ctx,
-    ) -> Outcome {
+    pub fn enqueue(&mut self, op: DiskOp, db: &mut Database, inbox: &mut VecDeque<Input>, ctx: &mut Ctx) -> Outcome {
         if self.planted == Some(Planted::EpochBeforeHistory) {
             match op {
                 // "The history is on disk", while it is on its way; and then the epoch first.
@@ -155,13 +145,6 @@ impl DiskQueue {
                 }
                 _ => {}
             }
-        }
-        if let DiskOp::SaveProposed { configuration } = &op {
-            ctx.checkers.on_disk_begins(id, &op);
-            if let Some(operations) = ctx.disk_kill_point() {
-                self.disk.cut_power_after(operations);
-            }
-            return self.keep(config_files::save_proposed(&self.disk, configuration.as_deref()));
         }
         let mut cursor = None;
         if let DiskOp::TakeSnapshot { zxid, .. } = op {
@@ -321,19 +304,17 @@ impl DiskQueue {
                 ctx.counts.on_log_searched(place);
                 inbox.push_back(Input::LogSearched { generation, link, place });
             }
-            DiskOp::SaveConfiguration { configuration } => {
-                self.keep(config_files::save(&self.disk, &configuration))?;
-                self.written = Some(Zxid(configuration.version));
-            }
-            DiskOp::SaveProposed { .. } => unreachable!("it is done at once"),
             DiskOp::Append { .. } | DiskOp::TakeSnapshot { .. } => unreachable!("these have states of their own"),
         }
         Ok(())
     }
 
-    /// A list that cannot be written is in the log too: no reason to end.
-    fn keep(&self, written: std::io::Result<()>) -> Outcome {
-        if self.disk.power_is_cut() { written.map_err(text) } else { Ok(()) }
+    /// Keeps the ensemble's list, at once.
+    pub fn keep_list(&mut self, members: &Members, ctx: &mut Ctx) -> Outcome {
+        if let Some(operations) = ctx.disk_kill_point() {
+            self.disk.cut_power_after(operations);
+        }
+        config_files::save(&self.disk, members).map_err(text)
     }
 
     fn save_current(&mut self, epoch: Epoch) -> Outcome {

@@ -6,7 +6,6 @@
 
 use super::checkers::Seen;
 use super::config_files;
-use super::disk::SimDisk;
 use super::disk_queue::DiskQueue;
 use super::disk_queue::Recovery;
 use super::election_links::ElectionLinks;
@@ -20,7 +19,7 @@ use super::world::{Ctx, Event, Machine};
 use crate::jute::Reader;
 use crate::peer::io::{ClientRequest, ConnId, DbOp, Effects, Input, LinkId, LinkOp, Members, Note, Proposal};
 use crate::peer::{Boot, ConnPhase, Database, NodeSettings, Outbox, PeerConfig, QuorumPeer, Settings};
-use crate::records::{Configuration, ForwardedBody, PeerState, PeerType, QuorumPacket, Request, ServerId, Zxid};
+use crate::records::{ForwardedBody, PeerState, PeerType, QuorumPacket, Request, ServerId, Zxid};
 use crate::storage::StorageConfig;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -86,6 +85,8 @@ pub struct Process {
     last_conn: u64,
     inbox: VecDeque<Input>,
     planted: Option<Planted>,
+    /// The version of the list that the files have.
+    written: Zxid,
     forged: ForgedAcks,
     core_asked: bool,
     wakeup_asked: Option<u64>,
@@ -132,7 +133,7 @@ impl Process {
         settings.auth.acl.skip = setup.shape.reconfigures;
         db.set_settings(settings);
         if setup.shape.reconfigures {
-            config.last_seen = last_seen(&machine.disk, &config.ensemble, &db);
+            config.last_seen = config_files::proposed(&machine.disk, &config.ensemble);
         }
         let members = Members { committed: config.ensemble.clone(), last_seen: config.last_seen.clone() };
         let mut process = Process {
@@ -149,6 +150,7 @@ impl Process {
             last_conn: 0,
             inbox: VecDeque::new(),
             planted: setup.planted,
+            written: Zxid(members.committed.version),
             forged: ForgedAcks::new(setup.planted, machine.id, members),
             core_asked: false,
             wakeup_asked: None,
@@ -235,9 +237,6 @@ impl Process {
             Ok(None) => {}
             Ok(Some(after)) => self.ask(after, event, ctx),
             Err(reason) => self.disk_failed(reason),
-        }
-        if let Some(zxid) = self.disk.written.take() {
-            self.at_step(Step::Written, zxid, ctx);
         }
         self.run_disk(ctx);
         self.ask_core(ctx);
@@ -341,6 +340,12 @@ impl Process {
         if self.down.is_some() {
             return;
         }
+        if let Some(members) = &members {
+            self.keep_list(members, ctx);
+            if self.down.is_some() {
+                return;
+            }
+        }
         let (mut dirty, mut said) = (Vec::new(), Vec::new());
         for op in db {
             let seen = Seen::from(&op);
@@ -355,7 +360,7 @@ impl Process {
             self.flush(outbox.conn(), ctx);
         }
         for op in disk {
-            if let Err(reason) = self.disk.enqueue(self.id, op, &mut self.db, &mut self.inbox, ctx) {
+            if let Err(reason) = self.disk.enqueue(op, &mut self.db, &mut self.inbox, ctx) {
                 self.disk_failed(reason);
             }
         }
@@ -381,6 +386,18 @@ impl Process {
         }
         self.ask_wakeup(ctx);
         self.ask_core(ctx);
+    }
+
+    fn keep_list(&mut self, members: &Members, ctx: &mut Ctx) {
+        ctx.checkers.on_list(self.id, members);
+        if let Err(reason) = self.disk.keep_list(members, ctx) {
+            return self.disk_failed(reason);
+        }
+        let written = Zxid(members.committed.version);
+        if self.written != written {
+            self.written = written;
+            self.at_step(Step::Written, written, ctx);
+        }
     }
 
     fn on_note(&mut self, note: &Note, ctx: &mut Ctx) {
@@ -629,14 +646,6 @@ impl Process {
             self.drop_client(socket);
         }
     }
-}
-
-/// What was proposed last and may not be committed: by the file, or by the tree, which is the log's.
-fn last_seen(disk: &SimDisk, committed: &Configuration, db: &Database) -> Option<Configuration> {
-    let node = db.tree().get("/zookeeper/config").and_then(|node| node.data().map(<[u8]>::to_vec));
-    let logged = node.and_then(|data| Configuration::parse(&String::from_utf8_lossy(&data)).ok());
-    let newest = config_files::proposed(disk).into_iter().chain(logged).max_by_key(|of| of.version)?;
-    (newest.version > committed.version && !newest.voters().is_empty()).then_some(newest)
 }
 
 /// A step of discovery or synchronisation.

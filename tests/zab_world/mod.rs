@@ -380,6 +380,10 @@ impl World {
 
     fn perform(&mut self, id: ServerId, out: Effects) {
         let now = self.now();
+        if let Some(members) = out.members {
+            let directory = self.directories.get_mut(&id).unwrap();
+            (directory.committed, directory.proposed) = (Some(members.committed), members.last_seen);
+        }
         let server = self.servers.get_mut(&id).unwrap();
         let (mut dirty, mut notes) = (Vec::new(), Vec::new());
         server.db.perform(now, out.db, &mut dirty, &mut notes);
@@ -492,15 +496,6 @@ impl World {
     fn disk_op(&mut self, id: ServerId, op: DiskOp) -> Option<Input> {
         let directory = self.directories.get_mut(&id).unwrap();
         Some(match op {
-            DiskOp::SaveProposed { configuration } => {
-                directory.proposed = configuration.map(|of| *of);
-                return None;
-            }
-            DiskOp::SaveConfiguration { configuration } => {
-                directory.proposed.take_if(|proposed| proposed.version <= configuration.version);
-                directory.committed = Some(*configuration);
-                return None;
-            }
             DiskOp::Append { generation, proposals } => {
                 directory.log.extend(proposals);
                 Input::Flushed { generation, up_to: directory.log.last().unwrap().zxid() }

@@ -6,16 +6,25 @@
 use super::super::core::{Core, Leave};
 use super::super::io::{DiskOp, Effects, LinkId, Note, Now};
 use super::{EPOCH_MAX, Leader, Learner, Phase, Progress};
-use crate::records::{Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, Zxid};
+use crate::records::{Configuration, Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, Zxid};
 
 /// How many epochs a server may be ahead. Each is a leader that failed; a few forged bytes must not use up the epochs.
 const EPOCHS_AHEAD_MAX: i64 = 1_000_000;
 
+/// Whether a server that goes by that version of the configuration is not ahead of us. What we have seen proposed is what
+/// we complete; one between that and the committed one was never part of our history, but is part of the learner's.
+fn is_known(core: &Core, version: i64) -> bool {
+    let is_completed = |proposed: &Configuration| {
+        // Several leaders in a row may give the first list a version.
+        let is_number = proposed.is_same_as(&core.committed) && Zxid(version).counter() == 0;
+        version == proposed.version || is_number && version < proposed.version
+    };
+    version <= core.committed.version || core.last_seen.as_ref().is_some_and(is_completed)
+}
+
 /// Why a server that asks to follow cannot be let in.
 fn refusal(core: &Core, accepted_epoch: Epoch, info: &LearnerInfo) -> Option<String> {
-    // What we have seen proposed is what we complete if we come to lead: who has it activated is not ahead of us.
-    let newest = core.last_seen.as_ref().map_or(0, |proposed| proposed.version).max(core.committed.version);
-    if info.config_version > newest {
+    if !is_known(core, info.config_version) {
         return Some(format!("its configuration {:#x} is newer than ours", info.config_version));
     }
     if !(0..EPOCH_MAX).contains(&accepted_epoch.0) {
@@ -140,6 +149,9 @@ impl Leader {
         }
         let accepted = self.learners.values().map(|learner| learner.accepted_epoch).max().unwrap_or_default();
         let accepted = accepted.max(core.accepted_epoch).max(core.epoch_promised);
+        // A restored directory may be older than the list: the next change must be newer than that.
+        let listed = Zxid(core.committed.version).epoch();
+        let accepted = if listed.0 <= accepted.0 + EPOCHS_AHEAD_MAX { accepted.max(listed) } else { accepted };
         if accepted.0 + 1 >= EPOCH_MAX {
             let text =
                 format!("no epoch can follow {accepted}: this ensemble has used up its epochs, and needs a new start");

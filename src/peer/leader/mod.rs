@@ -149,6 +149,7 @@ pub struct Leader {
 impl Leader {
     /// Elected; `early` are learners that have connected before we knew.
     pub fn start(core: &mut Core, now: Now, early: Vec<LinkId>, db: &Database, out: &mut Effects) -> Leader {
+        core.forget_unlogged(out);
         let mut leader = Leader {
             phase: Phase::Discovery,
             started: now.micros,

@@ -75,6 +75,8 @@ pub struct Learner {
     not_logged: VecDeque<Proposal>,
     /// Commits that came before UPTODATE, in order.
     committed: VecDeque<Commit>,
+    /// The leader's history has the configuration that is proposed here.
+    shares_proposed: bool,
     /// The configuration that came with NEWLEADER: UPTODATE says that it holds.
     offered: Option<Configuration>,
     last_received: Zxid,
@@ -106,6 +108,7 @@ impl Learner {
             staged: None,
             not_logged: VecDeque::new(),
             committed: VecDeque::new(),
+            shares_proposed: false,
             offered: None,
             last_received: core.last_logged,
             flushed: core.last_logged,
@@ -324,9 +327,13 @@ impl Learner {
         }
         match packet {
             QuorumPacket::LeaderInfo { epoch, .. } => self.on_leader_info(core, epoch, out),
-            QuorumPacket::Diff { zxid } => self.on_sync_start("DIFF", zxid, Phase::CollectingHistory, out),
+            QuorumPacket::Diff { zxid } => {
+                self.shares_proposed = core.holds_proposed(core.last_logged);
+                self.on_sync_start("DIFF", zxid, Phase::CollectingHistory, out)
+            }
             QuorumPacket::Trunc { zxid } => {
                 self.on_sync_start("TRUNC", zxid, Phase::Truncating, out)?;
+                self.shares_proposed = core.holds_proposed(zxid);
                 core.last_logged = zxid;
                 core.truncating = true;
                 out.disk.push(DiskOp::Truncate { generation: core.generation, to: zxid });
@@ -345,11 +352,7 @@ impl Learner {
             QuorumPacket::InformAndActivate { zxid, designated_leader, txn } => {
                 self.on_inform(core, Commit { zxid, designated: Some(designated_leader) }, txn, out)
             }
-            QuorumPacket::NewLeader { zxid, config } => {
-                self.on_offered(core, config.as_deref(), out);
-                self.check_role(core)?;
-                self.on_new_leader(core, now, zxid, out)
-            }
+            QuorumPacket::NewLeader { zxid, config } => self.on_new_leader(core, now, zxid, config.as_deref(), out),
             QuorumPacket::UpToDate => self.on_up_to_date(core, now, out),
             QuorumPacket::Ping { zxid, .. } => {
                 // Unanswered before UPTODATE, as ZooKeeper's learner leaves it.

@@ -6,17 +6,27 @@
 //! ZooKeeper: COMMITANDACTIVATE in `Follower.processPacket`; NEWLEADER and UPTODATE in `Learner.syncWithLeader`.
 
 use super::super::core::{Core, Leave};
-use super::super::io::{Effects, Note, Now, Proposal};
+use super::super::io::{Effects, Now, Proposal};
+use super::super::membership::list;
 use super::Learner;
 use crate::records::{Configuration, ServerId};
 
 impl Learner {
     /// A proposal came: if it is a reconfiguration, it counts before it is in the log.
     pub(super) fn on_proposed(&mut self, core: &mut Core, proposal: &Proposal, out: &mut Effects) -> Result<(), Leave> {
-        if let Some(configuration) = core.reconfiguration(proposal) {
-            core.see(configuration?, out);
+        match core.reconfiguration(proposal) {
+            Some(configuration) => self.see(core, configuration?, out),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// `configuration` is proposed in the history of the leader.
+    fn see(&mut self, core: &mut Core, configuration: Configuration, out: &mut Effects) -> Result<(), Leave> {
+        let is_proven = self.shares_proposed && core.prove_proposed(configuration.version, out);
+        core.see(configuration, out);
+        self.shares_proposed = true;
+        // Before NEWLEADER there is more to come.
+        if is_proven && self.is_history_requested() { self.check_role(core) } else { Ok(()) }
     }
 
     /// `proposal` is committed. A plain COMMIT of a reconfiguration is one of the history: NEWLEADER says what holds.
@@ -31,21 +41,20 @@ impl Learner {
         core.activate_under(configuration?, self.leader, designated, self.is_observer, out).into_result()
     }
 
-    /// What the leader goes by, and is about to complete if it was only proposed.
-    pub(super) fn on_offered(&mut self, core: &mut Core, text: Option<&str>, out: &mut Effects) {
-        let Some(text) = text.filter(|text| !text.is_empty() && core.config.reconfig_enabled) else { return };
-        let configuration = match Configuration::parse(text) {
-            Ok(configuration) => configuration,
-            Err(error) => {
-                return out.notes.push(Note::Warning(format!("the leader's configuration is malformed: {error}")));
-            }
-        };
+    /// What the leader goes by, and is about to complete if it was only proposed. Who cannot read it must not acknowledge
+    /// NEWLEADER: its ACK says that it counts by this configuration too.
+    pub(super) fn on_offered(&mut self, core: &mut Core, text: Option<&str>, out: &mut Effects) -> Result<(), Leave> {
+        let Some(text) = text.filter(|text| !text.is_empty() && core.config.reconfig_enabled) else { return Ok(()) };
+        let malformed =
+            |error| Leave::because(format!("the configuration of leader {} is malformed: {error}", self.leader));
+        let configuration = list(text).map_err(malformed)?;
         if configuration.version > core.committed.version {
-            core.see(configuration.clone(), out);
+            self.see(core, configuration.clone(), out)?;
             self.offered = Some(configuration);
         } else {
             core.forget_proposed(out); // What we had seen is not part of the leader's history.
         }
+        Ok(())
     }
 
     /// UPTODATE: what the leader offered holds, unless it is a reconfiguration that is still on its way.

@@ -184,6 +184,7 @@ impl Learner {
         core: &mut Core,
         now: Now,
         zxid: Zxid,
+        config: Option<&str>,
         out: &mut Effects,
     ) -> Result<(), Leave> {
         if !matches!(self.phase, Phase::CollectingHistory) {
@@ -192,6 +193,8 @@ impl Learner {
         if zxid != Zxid::new(self.epoch, 0) {
             return Err(Leave::because(format!("NEWLEADER of {zxid} in epoch {}", self.epoch)));
         }
+        self.on_offered(core, config, out)?;
+        self.check_role(core)?;
         if let Some((zxid, loaded)) = self.staged.take() {
             core.install_loaded(loaded, out);
             out.disk.push(DiskOp::TakeSnapshot { generation: core.generation, zxid, install: true });
