@@ -210,6 +210,38 @@ fn a_snapshot_from_the_leader_replaces_everything_or_nothing() {
     }
 }
 
+/// Whose tree is the right one may be asked later.
+#[test]
+fn what_a_snapshot_of_the_leader_replaces_is_kept_if_it_was_to_be_whenever_that_is_cut_short() {
+    let count = |disk: &SimDisk, prefix: &str| {
+        let files = disk.files().into_keys();
+        files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix)).count()
+    };
+    let before = SimDisk::new();
+    drop(long_history(&before));
+    let (logs, snapshots) = (count(&before, "log."), count(&before, "snapshot."));
+    assert!(logs > 2 && snapshots > 2);
+    for to in [Zxid(3), Zxid(10), Zxid(20), Zxid(0x2_0000_0005)] {
+        let act = |mut storage: Server| {
+            let installed = write_body(&storage, to, "leader").and_then(|w| storage.install_snapshot_and_keep(w, None));
+            installed.is_ok()
+        };
+        let (mut old, mut new) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        crash_at_every_step(long_history, act, |installed, _, found, disk| {
+            let kept = |kind: &str| count(disk, &format!("zabkit.diverged.{:x}.{kind}", to.0));
+            if found.nodes.iter().any(|path| path.starts_with("/leader")) {
+                new.set(new.get() + 1);
+                assert_eq!((kept("log."), kept("snapshot.")), (logs, snapshots), "{to}");
+            } else {
+                old.set(old.get() + 1);
+                assert!(!installed, "an installed snapshot is gone");
+                assert_eq!((whole_history(found), kept("")), (20, 0));
+            }
+        });
+        assert!(*old.get_mut() > 0 && *new.get_mut() > 0, "both outcomes were seen");
+    }
+}
+
 /// What Apache's server would go on from: zabkit's own files are nothing to it.
 fn last_for_apache(disk: &SimDisk) -> Zxid {
     let copy = SimDisk::new();

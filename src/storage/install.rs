@@ -10,7 +10,8 @@
 //!    before it. **From here on the new state**; the rest is repeated at the next start until it is done, unless another
 //!    server has gone on with the old state meanwhile: what that one has written is kept, and the snapshot given up;
 //! 4. the snapshot gets its final name, directory synced: the new state for Apache too, which skips the old records;
-//! 5. all logs are removed, directory synced, then all other snapshots, directory synced.
+//! 5. all logs are removed, directory synced, then all other snapshots, directory synced. Where the tree was not what the
+//!    transactions say they are renamed to `zabkit.diverged.*` instead: which tree is the right one may be asked later.
 //!
 //! Where the old history reaches beyond the snapshot, the logs and the newer snapshots are out of the way before 4, or
 //! Apache would go on from the newest it finds: they are renamed to `zabkit.install.old.*`, newest first, and removed in 5.
@@ -21,7 +22,8 @@ use super::disk::Disk;
 use super::error::StorageError;
 use super::inventory::Inventory;
 use super::names::{
-    self, Compression, INSTALL_PREFIX, INVENTORY, NamedFile, SET_ASIDE_PREFIX, SYNCED_BOUND, parse_snapshot,
+    self, Compression, DIVERGED_PREFIX, INSTALL_PREFIX, INVENTORY, NamedFile, SET_ASIDE_PREFIX, SYNCED_BOUND,
+    parse_snapshot,
 };
 use super::recovery::{NullSink, Repair};
 use super::snapshot::{ReadFailure, read_snapshot};
@@ -48,14 +50,13 @@ pub(super) fn pending(names: &[String]) -> Vec<NamedFile> {
     ready.filter_map(|name| Some(NamedFile { zxid: parse_snapshot(name)?.0, name: name.to_owned() })).collect()
 }
 
-/// Steps 3 to 5, from the beginning or from where a crash broke them off. `is_newest`: nothing here is beyond the
-/// snapshot. Returns the bound that holds then.
+/// Steps 3 to 5, from the beginning or from where a crash broke them off. Returns the bound that holds then.
 pub(super) fn finish<D: Disk>(
     disk: &D,
     snapshot_dir: &Path,
     log_dir: &Path,
     NamedFile { zxid, name }: &NamedFile,
-    is_newest: bool,
+    inventory: &Inventory,
 ) -> Result<SyncedBound, StorageError> {
     let marker = snapshot_dir.join(format!("{INSTALL_PREFIX}{name}"));
     let bound = SyncedBound { floor: *zxid, synced: None };
@@ -63,7 +64,7 @@ pub(super) fn finish<D: Disk>(
 
     let list = |dir: &Path| disk.list(dir).map_err(StorageError::io("list", dir));
     let sync = |dir: &Path| disk.sync_dir(dir).map_err(StorageError::io("sync", dir));
-    if !is_newest {
+    if !inventory.is_newest {
         let set_aside = |dir: &Path, files: Vec<NamedFile>| {
             files.into_iter().rev().try_for_each(|file| {
                 let path = dir.join(&file.name);
@@ -80,17 +81,57 @@ pub(super) fn finish<D: Disk>(
     sync(snapshot_dir)?;
 
     let remove = |dir: &Path, is_over: &dyn Fn(&NamedFile) -> bool, all: Vec<NamedFile>| {
-        let names = list(dir)?.into_iter().filter(|name| name.starts_with(SET_ASIDE_PREFIX) || name == INVENTORY);
-        let files = all.into_iter().rev().filter(is_over).map(|file| file.name);
-        files
-            .chain(names)
-            .map(|name| dir.join(name))
-            .try_for_each(|path| disk.remove(&path).map_err(StorageError::io("remove", &path)))?;
+        let set_aside = list(dir)?.into_iter().filter(|name| name.starts_with(SET_ASIDE_PREFIX));
+        let mut files = all.into_iter().rev().filter(is_over).map(|file| file.name).chain(set_aside);
+        files.try_for_each(|name| retire(disk, dir, &name, inventory.is_kept.then_some(*zxid)))?;
         sync(dir)
     };
     remove(log_dir, &|_| true, names::logs(&list(log_dir)?))?;
     remove(snapshot_dir, &|file| file.name != *name, names::snapshots(&list(snapshot_dir)?))?;
+    let inventory = snapshot_dir.join(INVENTORY);
+    disk.remove(&inventory).map_err(StorageError::io("remove", &inventory))?;
+    sync(snapshot_dir)?;
     Ok(bound)
+}
+
+/// Removes what was replaced, or lets it have another name, by the zxid of the snapshot that has replaced it.
+fn retire<D: Disk>(disk: &D, dir: &Path, name: &str, kept: Option<Zxid>) -> Result<(), StorageError> {
+    let path = dir.join(name);
+    match kept {
+        None => disk.remove(&path).map_err(StorageError::io("remove", &path)),
+        Some(zxid) => {
+            let name = name.strip_prefix(SET_ASIDE_PREFIX).unwrap_or(name);
+            let other = dir.join(format!("{DIVERGED_PREFIX}{:x}.{name}", zxid.0));
+            disk.rename(&path, &other).map_err(StorageError::io("rename", &path))
+        }
+    }
+}
+
+/// At a start, before anything is removed: what a crash has left of a history that was to be kept when it was replaced
+/// at `floor`, of which the snapshot must have been read, gets its other name.
+pub(super) fn keep_replaced<D: Disk>(
+    disk: &D,
+    snapshot_dir: &Path,
+    log_dir: &Path,
+    floor: Zxid,
+    snapshot: Option<Zxid>,
+) -> Result<(), StorageError> {
+    let Some(inventory) = Inventory::load(disk, snapshot_dir)?.filter(|inventory| inventory.is_kept) else {
+        return Ok(());
+    };
+    if snapshot != Some(floor) || parse_snapshot(&inventory.snapshot).is_none_or(|(zxid, _)| zxid != floor) {
+        return Ok(()); // It was never decided for.
+    }
+    for dir in [log_dir, snapshot_dir] {
+        let all = disk.list(dir).map_err(StorageError::io("list", dir))?;
+        let logs = names::logs(&all).into_iter().filter(|file| file.zxid <= floor);
+        let snapshots = names::snapshots(&all).into_iter().filter(|file| file.zxid < floor);
+        let set_aside = all.iter().filter(|name| name.starts_with(SET_ASIDE_PREFIX)).cloned();
+        let mut names = logs.chain(snapshots).map(|file| file.name).chain(set_aside);
+        names.try_for_each(|name| retire(disk, dir, &name, Some(floor)))?;
+        disk.sync_dir(dir).map_err(StorageError::io("sync", dir))?;
+    }
+    Ok(())
 }
 
 /// At a start: removes what a crash has left of a history that was replaced at `floor`; a snapshot at or beyond it
@@ -144,7 +185,7 @@ pub(super) fn resume<D: Disk>(
     let compression = parse_snapshot(&file.name).map_or(Compression::None, |(_, compression)| compression);
     match read_snapshot(disk, &path, compression, limit, &mut NullSink) {
         Ok(_) => {
-            let bound = finish(disk, snapshot_dir, log_dir, file, inventory.is_newest)?;
+            let bound = finish(disk, snapshot_dir, log_dir, file, &inventory)?;
             repaired.push(Repair::InstallFinished { zxid: file.zxid });
             Ok(Some(bound))
         }

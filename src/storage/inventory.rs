@@ -8,6 +8,7 @@
 //! zabkit install 1
 //! snapshot snapshot.300000005    it replaces the others
 //! newest                         left out if anything here is beyond it
+//! kept                           only if what it replaces is to be kept under other names
 //! acceptedEpoch 3
 //! currentEpoch 2
 //! file log.200000001
@@ -35,6 +36,8 @@ pub(super) struct Inventory {
     pub snapshot: String,
     /// Nothing here is beyond it.
     pub is_newest: bool,
+    /// What it replaces is kept under other names.
+    pub is_kept: bool,
     accepted: Option<Epoch>,
     current: Option<Epoch>,
     /// Logs and snapshots.
@@ -46,13 +49,14 @@ impl Inventory {
         disk: &D,
         (snapshot_dir, log_dir): (&Path, &Path),
         snapshot: &str,
-        is_newest: bool,
+        (is_newest, is_kept): (bool, bool),
     ) -> Result<Inventory, StorageError> {
         let list = |dir: &Path| disk.list(dir).map_err(StorageError::io("list", dir));
         let (logs, snapshots) = (names::logs(&list(log_dir)?), names::snapshots(&list(snapshot_dir)?));
         Ok(Inventory {
             snapshot: snapshot.to_owned(),
             is_newest,
+            is_kept,
             accepted: read_epoch(disk, snapshot_dir, ACCEPTED_EPOCH)?,
             current: read_epoch(disk, snapshot_dir, CURRENT_EPOCH)?,
             files: logs.into_iter().chain(snapshots).map(|file| file.name).collect(),
@@ -65,7 +69,7 @@ impl Inventory {
         disk: &D,
         dirs @ (snapshot_dir, log_dir): (&Path, &Path),
     ) -> Result<Option<String>, StorageError> {
-        let now = Inventory::take(disk, dirs, &self.snapshot, self.is_newest)?;
+        let now = Inventory::take(disk, dirs, &self.snapshot, (self.is_newest, self.is_kept))?;
         let mut all = disk.list(snapshot_dir).map_err(StorageError::io("list", snapshot_dir))?;
         all.extend(disk.list(log_dir).map_err(StorageError::io("list", log_dir))?);
         let is_new = |name: &&String| {
@@ -92,6 +96,7 @@ impl Inventory {
     fn to_text(&self) -> String {
         let mut text = format!("{TITLE}\nsnapshot {}\n", self.snapshot);
         text += if self.is_newest { "newest\n" } else { "" };
+        text += if self.is_kept { "kept\n" } else { "" };
         for (name, epoch) in [(ACCEPTED_EPOCH, self.accepted), (CURRENT_EPOCH, self.current)] {
             if let Some(epoch) = epoch {
                 text += &format!("{name} {epoch}\n");
@@ -107,10 +112,12 @@ impl Inventory {
             return None;
         }
         let snapshot = lines.next()?.strip_prefix("snapshot ")?.to_owned();
-        let mut read = Inventory { snapshot, is_newest: false, accepted: None, current: None, files: BTreeSet::new() };
+        let (is_newest, is_kept, files) = (false, false, BTreeSet::new());
+        let mut read = Inventory { snapshot, is_newest, is_kept, accepted: None, current: None, files };
         for line in lines {
             match line.split_once(' ') {
                 None if line == "newest" => read.is_newest = true,
+                None if line == "kept" => read.is_kept = true,
                 Some((ACCEPTED_EPOCH, epoch)) => read.accepted = Some(Epoch(epoch.parse().ok()?)),
                 Some((CURRENT_EPOCH, epoch)) => read.current = Some(Epoch(epoch.parse().ok()?)),
                 Some(("file", name)) => {
@@ -131,10 +138,12 @@ mod tests {
     fn an_inventory_is_read_as_it_was_written_or_not_at_all() {
         let files = ["log.1", "log.9", "snapshot.0"].map(str::to_owned).into();
         let (accepted, current) = (Some(Epoch(3)), Some(Epoch(2)));
-        let whole = Inventory { snapshot: "snapshot.5".into(), is_newest: true, accepted, current, files };
+        let (is_newest, is_kept) = (true, true);
+        let whole = Inventory { snapshot: "snapshot.5".into(), is_newest, is_kept, accepted, current, files };
+        let gone = Inventory { is_kept: false, ..whole.clone() };
         let empty =
-            Inventory { is_newest: false, accepted: None, current: None, files: BTreeSet::new(), ..whole.clone() };
-        for inventory in [whole, empty] {
+            Inventory { is_newest: false, accepted: None, current: None, files: BTreeSet::new(), ..gone.clone() };
+        for inventory in [whole, gone, empty] {
             let text = inventory.to_text();
             assert_eq!(Inventory::parse(text.as_bytes()), Some(inventory));
             for at in 0..text.len() {

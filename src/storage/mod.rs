@@ -185,6 +185,9 @@ impl<D: Disk> Storage<D> {
         let epochs = epochs::load(&disk, &snapshot_dir, last_zxid)?;
 
         // Nothing was changed so far, and nothing is refused from here on.
+        if let Some(SyncedBound { floor, .. }) = &bound {
+            install::keep_replaced(&disk, &snapshot_dir, &log_dir, *floor, loaded.snapshot)?;
+        }
         remove_leftovers(&disk, &snapshot_dir, &log_dir, &mut repaired)?;
         if let Some(SyncedBound { floor, .. }) = &bound {
             install::remove_replaced(&disk, &snapshot_dir, &log_dir, *floor, loaded.snapshot, &mut repaired)?;
@@ -296,10 +299,24 @@ impl<D: Disk> Storage<D> {
 
     /// Seals `writer`'s snapshot, which came from the leader, and lets it replace all that was here: snapshots and
     /// log. Afterwards the history ends at its zxid.
-    pub fn install_snapshot(
+    pub fn install_snapshot(&mut self, writer: SnapshotWriter<D>, digest: SnapshotDigest) -> Result<(), StorageError> {
+        self.install(writer, digest, false)
+    }
+
+    /// The same, and what is replaced stays, as `zabkit.diverged.*`.
+    pub fn install_snapshot_and_keep(
+        &mut self,
+        writer: SnapshotWriter<D>,
+        digest: SnapshotDigest,
+    ) -> Result<(), StorageError> {
+        self.install(writer, digest, true)
+    }
+
+    fn install(
         &mut self,
         mut writer: SnapshotWriter<D>,
         digest: SnapshotDigest,
+        is_kept: bool,
     ) -> Result<(), StorageError> {
         self.log.check()?;
         if let Err(error) = writer.seal(digest) {
@@ -313,9 +330,11 @@ impl<D: Disk> Storage<D> {
         let file = NamedFile { zxid: writer.zxid(), name: writer.name().to_owned() };
         let is_newest = self.log.last() <= file.zxid;
         let dirs = (self.snapshot_dir.as_path(), self.log_dir.as_path());
-        let bound = Inventory::take(&self.disk, dirs, &file.name, is_newest)
-            .and_then(|inventory| install::prepare(&self.disk, &self.snapshot_dir, writer.tmp(), &inventory))
-            .and_then(|()| install::finish(&self.disk, &self.snapshot_dir, &self.log_dir, &file, is_newest))
+        let bound = Inventory::take(&self.disk, dirs, &file.name, (is_newest, is_kept))
+            .and_then(|inventory| {
+                install::prepare(&self.disk, &self.snapshot_dir, writer.tmp(), &inventory)?;
+                install::finish(&self.disk, &self.snapshot_dir, &self.log_dir, &file, &inventory)
+            })
             .map_err(|error| self.log.poison(error))?;
         self.base = writer.zxid();
         self.log.set_bound(bound, writer.zxid())

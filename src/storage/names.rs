@@ -16,6 +16,9 @@ pub const INSTALL_PREFIX: &str = "zabkit.install.";
 pub const INVENTORY: &str = "zabkit.install.files";
 /// Before the name of a log or a snapshot that it replaces, while it has not got its own name.
 pub const SET_ASIDE_PREFIX: &str = "zabkit.install.old.";
+/// Before the name of a log or a snapshot of a tree that was not the ensemble's, and before that the zxid of the snapshot
+/// that has replaced it: `zabkit.diverged.300000005.log.200000001`.
+pub const DIVERGED_PREFIX: &str = "zabkit.diverged.";
 /// Before the name of a log whose torn tail was kept.
 pub const TORN_PREFIX: &str = "zabkit.torn.";
 /// The marker that lets an empty server trust its emptiness.
