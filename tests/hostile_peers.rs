@@ -129,10 +129,11 @@ impl Host {
                 self.log.retain(|proposal| proposal.zxid() <= to);
                 Input::Truncated { generation, loaded: Box::new(self.load()) }
             }
+            DiskOp::Reload { generation } => Input::Truncated { generation, loaded: Box::new(self.load()) },
             DiskOp::SearchLog { generation, link, .. } => {
                 Input::LogSearched { generation, link, place: LogPlace::Unknown("it is not looked into") }
             }
-            DiskOp::TakeSnapshot { generation, zxid, install } => {
+            DiskOp::TakeSnapshot { generation, zxid, install, .. } => {
                 let body = self.body_at(zxid);
                 if install {
                     self.log.clear();

@@ -8,10 +8,11 @@
 //! Before: the leader has counted a quorum of ACKs, or said COMMIT. ZooKeeper: `FinalRequestProcessor`.
 
 use super::Database;
-use super::io::{ConnId, Note, Now, Proposal};
+use super::digests::Said;
+use super::io::{ConnId, Note, Now, Proposal, ServerMode};
 use super::outbox::{ConnPhase, Notification, Outbox, OutboxState, Waiting, What};
 use crate::jute::{Record, write_string};
-use crate::records::{Acl, DIGEST_VERSION, ErrorCode, EventType, MultiHeader, ReplyHeader, Txn, TxnBody, op, perms};
+use crate::records::{Acl, ErrorCode, EventType, MultiHeader, ReplyHeader, Txn, TxnBody, op, perms};
 use crate::sync::get_mut;
 use crate::tree::acl::{self, AclRules};
 use crate::tree::{ResultBody, TxnResult, WatcherId};
@@ -45,19 +46,26 @@ impl Database {
             }
             _ => {}
         }
-        if let Some(digest) = txn.digest.as_ref().filter(|digest| digest.version == DIGEST_VERSION) {
-            let (expected, actual) = (digest.digest, self.tree.digest());
-            if expected == actual {
-                self.unsettled = 0;
-            } else if self.unsettled > 0 {
-                self.unsettled -= 1;
-            } else {
-                notes.push(Note::DigestMismatch { zxid: txn.zxid, expected, actual });
-                self.diverged_at.get_or_insert(txn.zxid);
-            }
-        }
+        self.compare_digest(txn, notes);
         if let Some(owner) = &owner {
             self.answer_owner(now, txn, &result, owner, dirty);
+        }
+    }
+
+    fn compare_digest(&mut self, txn: &Txn, notes: &mut Vec<Note>) {
+        let actual = self.tree.digest();
+        let is_own = self.serving().is_some_and(|serving| serving.mode == ServerMode::Leader);
+        match self.digests.compare(txn, actual, is_own) {
+            Said::Nothing | Said::Fits => {}
+            Said::Differs => {
+                let expected = txn.digest.as_ref().map_or(0, |told| told.digest);
+                notes.push(Note::DigestMismatch { zxid: txn.zxid, expected, actual });
+            }
+            Said::NoneHasFitted => notes.push(Note::Warning(format!(
+                "since a leader sent its tree no digest has fitted, up to {}: they are computed otherwise, or its tree is \
+                 not what it says. What they say is not acted upon until one fits",
+                txn.zxid
+            ))),
         }
     }
 

@@ -264,6 +264,11 @@ impl Core {
         self.config.roles.leader_serves || self.is_standalone()
     }
 
+    /// The zxid that it votes with: none, if others are to elect a leader.
+    pub fn last_voted(&self) -> Zxid {
+        if self.divergence.casts_no_vote() { Zxid::NONE } else { self.last_logged }
+    }
+
     /// What this server says that it has: nothing, if its tree is not the ensemble's.
     pub fn last_trusted(&self) -> Zxid {
         if self.divergence.is_known { Zxid::NONE } else { self.last_logged }
@@ -324,7 +329,7 @@ impl Core {
                 self.last_logged = self.last_committed;
             }
             let (generation, zxid) = (self.generation, self.last_committed);
-            out.disk.push(DiskOp::TakeSnapshot { generation, zxid, install: true });
+            out.disk.push(DiskOp::TakeSnapshot { generation, zxid, install: true, keeps: false });
         }
     }
 
@@ -351,7 +356,7 @@ impl Core {
         self.last_logged = loaded.last_zxid;
         self.last_committed = loaded.last_zxid;
         self.uncommitted.clear();
-        self.divergence.is_known = false;
+        self.divergence.on_installed(&loaded.digests);
         (self.truncating, self.unlogged) = (false, false);
         self.is_snapshot_running = false; // One of the replaced tree is given up without an answer.
         out.db.push(DbOp::Install(loaded));
@@ -393,7 +398,7 @@ impl Core {
         self.is_snapshot_running = true;
         self.draw_snapshot_threshold();
         let (generation, zxid) = (self.generation, self.last_committed);
-        out.disk.push(DiskOp::TakeSnapshot { generation, zxid, install: false });
+        out.disk.push(DiskOp::TakeSnapshot { generation, zxid, install: false, keeps: false });
     }
 
     /// The running snapshot is on disk, or given up.

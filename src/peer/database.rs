@@ -7,6 +7,7 @@
 //!
 //! ZooKeeper: `ZKDatabase`, `FinalRequestProcessor`, `ServerCnxnFactory`.
 
+use super::digests::Digests;
 use super::io::{ConnId, DbOp, Loaded, Note, Now, ServerMode, Serving};
 use super::limits::{Load, Share};
 use super::outbox::{ConnInfo, ConnPhase, ConnStats, Outbox, OutboxState};
@@ -18,9 +19,6 @@ use crate::tree::{CursorId, DataTree, WatchCounts, WatchManager, WatcherId};
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
-
-/// See `Database::unsettled`: more than are committed while a large tree is sent, few enough to find a wrong one.
-const UNSETTLED_MAX: u32 = 100_000;
 
 /// Tree, sessions and connections of one server.
 pub struct Database {
@@ -34,11 +32,8 @@ pub struct Database {
     serving: Option<Serving>,
     pub(super) settings: Settings,
     installs: u64,
-    /// The first transaction after which the tree was not what it should have been.
-    pub(super) diverged_at: Option<Zxid>,
-    /// How many transactions may still change the tree to another than they tell, before one has fitted: those that a
-    /// snapshot held in part already, since its sender went on while it was sent. Apache's leaders do.
-    pub(super) unsettled: u32,
+    /// What transactions have said of the tree.
+    pub(super) digests: Digests,
     pub(super) conns: Mutex<Conns>,
     touched: Mutex<Touched>,
     /// Requests without an answer.
@@ -97,8 +92,7 @@ impl Database {
             serving: None,
             settings: Settings::default(),
             installs: 0,
-            diverged_at: None,
-            unsettled: 0,
+            digests: loaded.digests,
             conns: Mutex::new(Conns::default()),
             touched: Mutex::new(Touched::default()),
             load: Load::default(),
@@ -292,14 +286,9 @@ impl Database {
         self.installs
     }
 
-    /// The first transaction whose digest is not that of the tree after it; `None`: they all fit.
-    pub fn diverged_at(&self) -> Option<Zxid> {
-        self.diverged_at
-    }
-
-    /// It was known before that the tree is not what it should be, from this transaction on.
-    pub fn set_diverged_at(&mut self, zxid: Zxid) {
-        self.diverged_at = Some(zxid);
+    /// Whether the tree is what the transactions say.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
     }
 
     /// Begins a snapshot at [`last_processed`](Database::last_processed). `None`: too many are under way.
@@ -449,8 +438,7 @@ impl Database {
     fn install(&mut self, loaded: Loaded) {
         assert!(self.serving.is_none(), "the tree is replaced while it is served");
         self.installs += 1;
-        self.diverged_at = None;
-        self.unsettled = UNSETTLED_MAX;
+        self.digests = loaded.digests;
         self.tree = loaded.tree;
         self.sessions = loaded.sessions;
         self.last_processed = loaded.last_zxid;

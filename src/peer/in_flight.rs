@@ -332,6 +332,7 @@ mod tests {
             sessions: BTreeMap::new(),
             last_zxid: Zxid::ZERO,
             recent: Vec::new(),
+            digests: Default::default(),
         });
         let mut flight = InFlight::new(&db);
         let mut random = 1_u64;

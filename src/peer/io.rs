@@ -4,6 +4,7 @@
 //! first all of [`Effects::db`] (so that a snapshot taken by a later effect is at the zxid the peer thinks of), then
 //! `disk`, `members`, `links`, `election`; each list in order. It does so before it feeds the next input.
 
+use super::digests::Digests;
 use crate::records::{
     Acl, Configuration, ConnectRequest, Epoch, ForwardedBody, Id, Notification, QuorumPacket, ServerId, SessionId,
     SnapshotItem, Zxid,
@@ -55,6 +56,8 @@ pub struct Loaded {
     pub last_zxid: Zxid,
     /// The newest logged transactions, as many as are kept in memory, without a gap up to `last_zxid`.
     pub recent: Vec<Proposal>,
+    /// What the transactions have said of the tree.
+    pub digests: Digests,
 }
 
 impl fmt::Debug for Loaded {
@@ -101,7 +104,7 @@ pub enum Input {
     AcceptedEpochSaved { generation: Generation, epoch: Epoch },
     /// currentEpoch is on disk.
     CurrentEpochSaved { generation: Generation, epoch: Epoch },
-    /// The log is cut; this is what the directory holds now.
+    /// The log is cut, or was only to be read ([`DiskOp::Reload`]); this is what the directory holds now.
     Truncated { generation: Generation, loaded: Box<Loaded> },
     /// The snapshot that an install or a periodic [`DiskOp::TakeSnapshot`] asked for is on disk under its final name.
     SnapshotSaved { generation: Generation, zxid: Zxid, install: bool },
@@ -219,6 +222,10 @@ pub enum DiskOp {
         generation: Generation,
         to: Zxid,
     },
+    /// Load snapshot and log again, and answer [`Input::Truncated`].
+    Reload {
+        generation: Generation,
+    },
     /// Write a snapshot of the database as it is after this step's `db` effects (its last processed zxid is `zxid`).
     /// With `install` it replaces the history (SNAP from a leader): it is done in its turn, before later appends, and
     /// logged transactions after `zxid` are forgotten. Without, the log rolls here and the snapshot is written beside
@@ -227,6 +234,8 @@ pub enum DiskOp {
         generation: Generation,
         zxid: Zxid,
         install: bool,
+        /// What `install` replaces stays under other names.
+        keeps: bool,
     },
     /// Find out, beside later work, where the learner of `link` stands in the log: its last zxid is `peer`, and what is
     /// from `up_to` on is in memory. A log that it needs and that is larger than `size_factor` times the newest
@@ -410,6 +419,12 @@ pub enum Note {
     Diverged {
         zxid: Zxid,
     },
+    /// The tree here, which is what snapshot and log make, is not what transactions of this leader say (`None`: what those
+    /// in the log say).
+    TreesDiffer {
+        leader: Option<ServerId>,
+        zxid: Zxid,
+    },
     LearnerDropped {
         learner: Option<ServerId>,
         reason: String,
@@ -465,6 +480,16 @@ impl fmt::Display for Note {
             Note::Diverged { zxid } => {
                 write!(f, "the tree here has diverged at {zxid}: this server leaves, to be sent the leader's tree")
             }
+            Note::TreesDiffer { leader: Some(leader), zxid } => write!(
+                f,
+                "the digests of leader {leader} are not those of the tree that snapshot and log make here, since {zxid}: its \
+                 tree is wrong, or its digests are computed otherwise. This server keeps its own tree and goes on"
+            ),
+            Note::TreesDiffer { leader: None, zxid } => write!(
+                f,
+                "the tree that snapshot and log make is not what transactions of the log say, since {zxid}: this server lets \
+                 others elect a leader, if they can"
+            ),
             Note::LearnerDropped { learner: Some(learner), reason } => {
                 write!(f, "closing the connection of learner {learner}: {reason}")
             }

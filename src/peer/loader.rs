@@ -2,8 +2,9 @@
 //!
 //! Transactions are replayed committed or not: what is in the log is history until a leader says otherwise.
 
+use super::digests::{Digests, Said};
 use super::io::{Loaded, Proposal};
-use crate::records::{DIGEST_VERSION, SessionId, SnapshotItem, Txn, TxnBody, Zxid};
+use crate::records::{SessionId, SnapshotItem, Txn, TxnBody, Zxid};
 use crate::tree::{DataTree, LoadError, TreeLoader};
 use crate::zab::RECENT_COUNT;
 use bytes::Bytes;
@@ -33,7 +34,8 @@ impl SnapshotLoader {
     /// The state at `zxid`, after the end has been pushed.
     pub fn finish(self, zxid: Zxid) -> Result<Loaded, LoadError> {
         let (tree, sessions) = self.tree.finish()?;
-        Ok(Loaded { tree, sessions, last_zxid: zxid, recent: Vec::new() })
+        let digests = Digests::behind_the_first_that_fits();
+        Ok(Loaded { tree, sessions, last_zxid: zxid, recent: Vec::new(), digests })
     }
 }
 
@@ -51,12 +53,11 @@ pub struct DirectoryLoader {
     recent: VecDeque<Proposal>,
     /// How many transactions are kept.
     recent_max: usize,
-    /// The snapshot may hold effects of transactions up to the one behind this, so no earlier digest need fit. `None`:
-    /// it does not say; from the first digest that fits on all must.
-    exact_behind: Option<Zxid>,
+    digests: Digests,
     digest_mismatches: Vec<Zxid>,
-    /// The last transaction that told a digest, if it was not that of the tree.
-    diverged_at: Option<Zxid>,
+    /// The digest that the snapshot tells, of the tree behind this transaction.
+    of_snapshot: Option<(Zxid, i64)>,
+    snapshot_differs_at: Option<Zxid>,
 }
 
 impl DirectoryLoader {
@@ -68,9 +69,10 @@ impl DirectoryLoader {
             sessions: BTreeMap::new(),
             recent: VecDeque::new(),
             recent_max: RECENT_COUNT,
-            exact_behind: Some(Zxid(i64::MIN)),
+            digests: Digests::exact(),
             digest_mismatches: Vec::new(),
-            diverged_at: None,
+            of_snapshot: None,
+            snapshot_differs_at: None,
         }
     }
 
@@ -96,12 +98,37 @@ impl DirectoryLoader {
         Ok(())
     }
 
-    /// The snapshot was taken while transactions went on, up to `zxid` and perhaps into the next one, which Apache
-    /// counts when its changes are made: behind `zxid` the tree is exact again. `None`: the snapshot does not say how far.
+    /// The snapshot as of `file` is complete, and tells this digest (`None`: none that can be compared). Without a zxid
+    /// it is one of ours: of the tree as it was written. Else transactions went on meanwhile, up to that one and perhaps
+    /// into the next, which Apache counts when its changes are made: behind that the tree is exact again.
     ///
-    /// ZooKeeper: `DataTree.digestFromLoadedSnapshot`.
-    pub fn exact_behind(&mut self, zxid: Option<Zxid>) {
-        self.exact_behind = zxid;
+    /// ZooKeeper: `DataTree.deserializeZxidDigest`.
+    pub fn snapshot_digest(&mut self, file: Zxid, told: Option<(Zxid, i64)>) {
+        self.digests = match told {
+            None => Digests::behind_the_first_that_fits(),
+            Some((Zxid::ZERO, digest)) => {
+                let mut digests = Digests::exact();
+                if digest != self.tree.digest() {
+                    digests.set_file_wrong(file);
+                    self.snapshot_differs_at = Some(file);
+                }
+                digests
+            }
+            Some((zxid, _)) if zxid < file => Digests::behind_the_first_that_fits(),
+            Some((zxid, _)) => {
+                self.of_snapshot = told;
+                self.compare_with_snapshot(file);
+                Digests::behind(zxid)
+            }
+        };
+    }
+
+    /// As Apache does. Its next transaction may be in the snapshot in part, so that this proves nothing.
+    fn compare_with_snapshot(&mut self, zxid: Zxid) {
+        if let Some((at, digest)) = self.of_snapshot.filter(|(at, _)| *at <= zxid) {
+            self.of_snapshot = None;
+            self.snapshot_differs_at = (at == zxid && digest != self.tree.digest()).then_some(at);
+        }
     }
 
     /// The next transaction of the log, with its encoded bytes. One that comes again is replayed again, as by Apache's
@@ -122,16 +149,9 @@ impl DirectoryLoader {
         if is_again {
             return;
         }
-        if let Some(told) = txn.digest.as_ref().filter(|told| told.version == DIGEST_VERSION) {
-            let fits = told.digest == self.tree.digest();
-            match self.exact_behind {
-                None if fits => self.exact_behind = Some(txn.zxid),
-                Some(exact) if txn.zxid > exact => {
-                    self.diverged_at = (!fits).then_some(txn.zxid);
-                    self.digest_mismatches.extend(self.diverged_at);
-                }
-                _ => {}
-            }
+        self.compare_with_snapshot(txn.zxid);
+        if self.digests.compare(&txn, self.tree.digest(), false) == Said::Differs {
+            self.digest_mismatches.push(txn.zxid);
         }
         if self.recent.len() >= self.recent_max.max(1) {
             self.recent.pop_front();
@@ -144,14 +164,21 @@ impl DirectoryLoader {
         &self.digest_mismatches
     }
 
-    /// The last transaction with a digest, if the tree was another after it.
-    pub fn diverged_at(&self) -> Option<Zxid> {
-        self.diverged_at
+    /// Behind which transaction the tree is not what the snapshot tells: as of that one it was written otherwise.
+    pub fn snapshot_differs_at(&self) -> Option<Zxid> {
+        self.snapshot_differs_at
     }
 
     /// What has been loaded; `last_zxid` is that of the directory's last transaction or snapshot.
-    pub fn finish(self, last_zxid: Zxid) -> Loaded {
-        Loaded { tree: self.tree, sessions: self.sessions, last_zxid, recent: self.recent.into() }
+    pub fn finish(mut self, last_zxid: Zxid) -> Loaded {
+        self.digests.set_replayed();
+        Loaded {
+            tree: self.tree,
+            sessions: self.sessions,
+            last_zxid,
+            recent: self.recent.into(),
+            digests: self.digests,
+        }
     }
 }
 
@@ -164,7 +191,7 @@ impl Default for DirectoryLoader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{Epoch, ErrorTxn, TxnDigest};
+    use crate::records::{DIGEST_VERSION, Epoch, ErrorTxn, TxnDigest};
 
     /// A transaction that changes nothing and tells a digest that does not fit.
     fn txn(counter: u32, version: i32) -> Txn {
@@ -176,7 +203,7 @@ mod tests {
     #[test]
     fn a_digest_must_fit_only_behind_what_the_snapshot_may_hold_already() {
         let mut loader = DirectoryLoader::new();
-        loader.exact_behind(Some(Zxid::new(Epoch(1), 2)));
+        loader.snapshot_digest(Zxid(0), Some((Zxid::new(Epoch(1), 2), 0)));
         for counter in 1..=3 {
             loader.txn(txn(counter, DIGEST_VERSION), Bytes::new());
         }
@@ -187,7 +214,7 @@ mod tests {
     #[test]
     fn where_the_snapshot_does_not_say_digests_must_fit_from_the_first_that_does() {
         let mut loader = DirectoryLoader::new();
-        loader.exact_behind(None);
+        loader.snapshot_digest(Zxid(0), None);
         loader.txn(txn(1, DIGEST_VERSION), Bytes::new());
         let mut fits = txn(2, DIGEST_VERSION);
         fits.digest = Some(TxnDigest { version: DIGEST_VERSION, digest: loader.tree.digest() });
@@ -204,5 +231,39 @@ mod tests {
         }
         let kept: Vec<u32> = loader.finish(Zxid::ZERO).recent.iter().map(|kept| kept.zxid().counter()).collect();
         assert_eq!(kept, [1, 2, 3]);
+    }
+
+    /// Its seals fit: whoever wrote them, it was not the server that has written the digest.
+    #[test]
+    fn a_snapshot_of_ours_that_has_changed_is_told_from_a_good_one() {
+        let good = DataTree::new().digest();
+        for (told, differs) in [(good, false), (good + 1, true)] {
+            let mut loader = DirectoryLoader::new();
+            loader.snapshot_digest(Zxid(7), Some((Zxid::ZERO, told)));
+            assert_eq!(loader.snapshot_differs_at(), differs.then_some(Zxid(7)));
+            let mut fits = txn(9, DIGEST_VERSION);
+            fits.digest = Some(TxnDigest { version: DIGEST_VERSION, digest: good });
+            assert_eq!(loader.digests.is_file_wrong(), differs);
+            loader.txn(fits, Bytes::new());
+            let digests = loader.finish(Zxid(9)).digests;
+            assert_eq!((digests.is_file_wrong(), digests.misfits()), (false, None), "a transaction says it is right");
+        }
+    }
+
+    /// ZooKeeper: `DataTree.compareSnapshotDigests`.
+    #[test]
+    fn a_snapshot_of_apaches_is_compared_where_it_ended() {
+        let good = DataTree::new().digest();
+        let at = Zxid::new(Epoch(1), 2);
+        for (told, differs) in [(good, None), (good + 1, Some(at))] {
+            let mut loader = DirectoryLoader::new();
+            loader.snapshot_digest(Zxid(0), Some((at, told)));
+            for counter in 1..=3 {
+                assert_eq!(loader.snapshot_differs_at(), differs.filter(|_| counter > 2));
+                loader.txn(txn(counter, 1), Bytes::new());
+            }
+            let digests = loader.finish(at).digests;
+            assert_eq!((digests.is_file_wrong(), digests.misfits()), (false, None), "it may hold more than it says");
+        }
     }
 }

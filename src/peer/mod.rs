@@ -8,6 +8,7 @@ mod core;
 mod database;
 #[cfg(all(test, not(loom)))]
 mod database_tests;
+mod digests;
 mod divergence;
 #[cfg(any(test, loom))]
 pub(crate) mod faults;

@@ -144,10 +144,8 @@ impl QuorumPeer {
             self.role = Role::Leading(Box::new(Leader::start(&mut self.core, now, Vec::new(), db, out)));
         } else {
             self.core.set_config(now, out);
-            self.notice_divergence(now, db, out);
-            if !self.core.divergence.is_known {
-                self.look(now, db, out);
-            }
+            self.judge_at_start(now, db, out);
+            self.look(now, db, out);
         }
     }
 
@@ -179,16 +177,16 @@ impl QuorumPeer {
             Role::Looking { read_only: ReadOnly::From(at) } => {
                 Some(self.core.election.next_wakeup().map_or(*at, |election| election.min(*at)))
             }
-            Role::Looking { .. } if self.core.divergence.is_known => {
-                let until = self.core.divergence.wait_until;
-                Some(self.core.election.next_wakeup().map_or(until, |election| election.min(until)))
+            Role::Looking { .. } => {
+                self.core.election.next_wakeup().into_iter().chain(self.core.divergence.wait_until()).min()
             }
-            Role::Looking { .. } => self.core.election.next_wakeup(),
             Role::Following(learner) => Some(learner.next_wakeup(&self.core)),
             Role::Leading(leader) => Some(leader.next_wakeup(&self.core)),
         };
         let early = self.early.iter().map(|early| early.until).min();
-        role.into_iter().chain(early).chain(self.core.locals.next_wakeup()).min()
+        let has_role = matches!(self.role, Role::Following(_) | Role::Leading(_));
+        let divergence = self.core.divergence.act_at().filter(|_| has_role);
+        role.into_iter().chain(early).chain(divergence).chain(self.core.locals.next_wakeup()).min()
     }
 
     /// Whether it leads, or is about to.
@@ -377,14 +375,16 @@ impl QuorumPeer {
             (Role::Draining { pause, next }, Input::Drained { .. }) => {
                 let (pause, next) = (*pause, *next);
                 self.core.commit_all(out);
-                if let Some(leader) = next {
-                    self.core.election.appoint(leader, self.core.last_committed);
-                    self.begin_role(now, leader, db, out);
-                } else if pause > 0 {
-                    self.role = Role::Pausing { until: now.micros + pause };
-                } else {
-                    self.look(now, db, out);
+                match self.core.divergence.is_rebuilding {
+                    true => out.disk.push(DiskOp::Reload { generation: self.core.generation }),
+                    false => self.end_draining(now, pause, next, db, out),
                 }
+                Ok(())
+            }
+            (Role::Draining { pause, next }, Input::Truncated { loaded, .. }) => {
+                let (pause, next) = (*pause, *next);
+                self.on_rebuilt(now, loaded, out);
+                self.end_draining(now, pause, next, db, out);
                 Ok(())
             }
             (Role::Pausing { until }, Input::Wakeup) => {
@@ -417,6 +417,18 @@ impl QuorumPeer {
 
     // ----- From role to role -----
 
+    /// Memory equals the log.
+    fn end_draining(&mut self, now: Now, pause: u64, next: Option<ServerId>, db: &Database, out: &mut Effects) {
+        if let Some(leader) = next {
+            self.core.election.appoint(leader, self.core.last_committed);
+            self.begin_role(now, leader, db, out);
+        } else if pause > 0 {
+            self.role = Role::Pausing { until: now.micros + pause };
+        } else {
+            self.look(now, db, out);
+        }
+    }
+
     pub(super) fn look(&mut self, now: Now, db: &Database, out: &mut Effects) {
         let read_only = match self.core.config.sessions.read_only_after_ms {
             Some(ms) if db.last_processed() > Zxid::NONE && !self.core.divergence.is_known => {
@@ -426,7 +438,7 @@ impl QuorumPeer {
         };
         self.role = Role::Looking { read_only };
         let leader = self.core.successor.take().unwrap_or(self.core.my_id());
-        let first = Vote { peer_epoch: self.core.current_epoch.0, zxid: self.core.last_trusted(), leader };
+        let first = Vote { peer_epoch: self.core.current_epoch.0, zxid: self.core.last_voted(), leader };
         self.begin_waiting_for_a_tree(now);
         out.notes.push(Note::StateChanged { state: "LOOKING" });
         let decision = self.core.election.start(now.micros, first, &mut out.election);
@@ -445,6 +457,7 @@ impl QuorumPeer {
         if self.is_read_only() {
             out.db.push(DbOp::StopServing);
         }
+        self.core.divergence.on_role();
         self.core.generation.0 += 1;
         self.begin_sessions(now);
         let early = std::mem::take(&mut self.early);

@@ -38,7 +38,13 @@ impl Standalone {
             replayed: 0,
         };
         let (tree, sessions) = (DataTree::new(), BTreeMap::from([(SESSION, i32::MAX)]));
-        let mut db = Database::new(Loaded { tree, sessions, last_zxid: Zxid::ZERO, recent: Vec::new() });
+        let mut db = Database::new(Loaded {
+            tree,
+            sessions,
+            last_zxid: Zxid::ZERO,
+            recent: Vec::new(),
+            digests: Default::default(),
+        });
         db.set_settings(Settings { nodes, ..Settings::default() });
         let peer = QuorumPeer::new(config, boot);
         let mut server = Standalone { peer, db, micros: 0, notes: Vec::new() };

@@ -50,7 +50,13 @@ impl Sent {
 impl TestHost {
     pub fn with_fault(fault: Option<Fault>, pause: fn()) -> TestHost {
         let (tree, sessions) = (DataTree::new(), BTreeMap::new());
-        let mut db = Database::new(Loaded { tree, sessions, last_zxid: Zxid::ZERO, recent: Vec::new() });
+        let mut db = Database::new(Loaded {
+            tree,
+            sessions,
+            last_zxid: Zxid::ZERO,
+            recent: Vec::new(),
+            digests: Default::default(),
+        });
         db.faults.fault = fault;
         let nodes = NodeSettings { extended_types: true, ..NodeSettings::default() };
         db.set_settings(Settings { nodes, ..Settings::default() });

@@ -43,7 +43,13 @@ impl Member {
             replayed: 0,
         };
         let (tree, sessions) = (DataTree::new(), BTreeMap::new());
-        let db = Database::new(Loaded { tree, sessions, last_zxid: Zxid::ZERO, recent: Vec::new() });
+        let db = Database::new(Loaded {
+            tree,
+            sessions,
+            last_zxid: Zxid::ZERO,
+            recent: Vec::new(),
+            digests: Default::default(),
+        });
         let peer = QuorumPeer::new(config, boot);
         let mut member = Member { peer, db, disk: VecDeque::new(), list: None, sent: Vec::new(), round: 0 };
         let mut out = Effects::default();
@@ -94,7 +100,7 @@ impl Member {
                 DiskOp::SearchLog { generation, link, .. } => {
                     Input::LogSearched { generation, link, place: LogPlace::Unknown("there is none") }
                 }
-                DiskOp::TakeSnapshot { generation, zxid, install } => {
+                DiskOp::TakeSnapshot { generation, zxid, install, .. } => {
                     Input::SnapshotSaved { generation, zxid, install }
                 }
                 other => panic!("{other:?}"),

@@ -284,11 +284,11 @@ impl Core {
         {
             proposals.iter().for_each(|proposal| self.shared.metrics.proposals.add(proposal.bytes.len()));
         }
-        let DiskOp::TakeSnapshot { generation, zxid, install } = op else {
+        let DiskOp::TakeSnapshot { generation, zxid, install, keeps } = op else {
             return self.turn.jobs.push(Job::Op(op));
         };
         match self.shared.begin_snapshot() {
-            Some(chunks) => self.turn.jobs.push(Job::Snapshot { generation, zxid, install, chunks }),
+            Some(chunks) => self.turn.jobs.push(Job::Snapshot { generation, zxid, install, keeps, chunks }),
             None if install => {
                 let reason = "too many snapshots are under way to install the leader's".to_owned();
                 self.end(CoreEnd::Failed { code: 10, reason });
@@ -356,7 +356,7 @@ impl Core {
                     tracing::error!("{note}");
                 }
             }
-            Note::Diverged { .. } => tracing::error!("{note}"),
+            Note::Diverged { .. } | Note::TreesDiffer { .. } => tracing::error!("{note}"),
             Note::LearnerDropped { .. } | Note::Warning(_) | Note::SyncReceived { how: "TRUNC", .. } => {
                 tracing::warn!("{note}");
             }

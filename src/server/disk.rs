@@ -39,8 +39,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 pub enum Job {
     /// Anything but a snapshot.
     Op(DiskOp),
-    /// The database at `zxid`, to be written; with `install` in its turn, else beside later work.
-    Snapshot { generation: Generation, zxid: Zxid, install: bool, chunks: DatabaseChunks },
+    /// The database at `zxid`, to be written; with `install` in its turn, else beside later work. `keeps`: what it replaces.
+    Snapshot { generation: Generation, zxid: Zxid, install: bool, keeps: bool, chunks: DatabaseChunks },
     /// A periodic snapshot is on disk: remove what it makes superfluous.
     Purge,
     /// Finish: all is synced, the directory is closed.
@@ -242,12 +242,15 @@ impl DiskThread<'_> {
                 self.complete(saved, Input::CurrentEpochSaved { generation, epoch });
             }
             Job::Op(DiskOp::Truncate { generation, to }) => return self.truncate(generation, to),
+            Job::Op(DiskOp::Reload { generation }) => return self.reload(generation),
             Job::Op(DiskOp::SearchLog { generation, link, peer, up_to, size_factor }) => {
                 return self.search_log(generation, link, peer, up_to, size_factor);
             }
             Job::Op(DiskOp::TakeSnapshot { .. }) => unreachable!("the core makes a Job::Snapshot of it"),
-            Job::Snapshot { generation, zxid, install: true, chunks } => return self.install(generation, zxid, chunks),
-            Job::Snapshot { generation, zxid, install: false, chunks } => {
+            Job::Snapshot { generation, zxid, install: true, keeps, chunks } => {
+                return self.install(generation, zxid, keeps, chunks);
+            }
+            Job::Snapshot { generation, zxid, install: false, chunks, .. } => {
                 return self.begin_snapshot(generation, zxid, chunks);
             }
             Job::Purge => {
@@ -319,6 +322,11 @@ impl DiskThread<'_> {
                 return Ok(Some(()));
             }
         }
+        self.reload(generation)
+    }
+
+    /// What snapshot and log make now.
+    fn reload(&mut self, generation: Generation) -> Result<Option<()>, Failure> {
         let mut loading = self.loading();
         let Some(recovered) = self.pass(|storage| storage.reload(&mut loading))? else {
             return Ok(None);
@@ -337,6 +345,7 @@ impl DiskThread<'_> {
         &mut self,
         generation: Generation,
         zxid: Zxid,
+        keeps: bool,
         mut chunks: DatabaseChunks,
     ) -> Result<Option<()>, Failure> {
         let Some(mut writer) = self.pass(|storage| storage.begin_snapshot(zxid))? else {
@@ -354,7 +363,15 @@ impl DiskThread<'_> {
             Body::Killed => return Ok(None),
         }
         drop(chunks);
-        let installed = self.pass(|storage| storage.install_snapshot(writer, digest))?;
+        let installed = match keeps {
+            true => self.pass(|storage| storage.install_snapshot_and_keep(writer, digest))?,
+            false => self.pass(|storage| storage.install_snapshot(writer, digest))?,
+        };
+        if keeps && installed.is_some() {
+            tracing::warn!(
+                "the snapshots and logs that the leader's snapshot {zxid} replaces are kept: zabkit.diverged.*"
+            );
+        }
         self.complete(installed, Input::SnapshotSaved { generation, zxid, install: true });
         Ok(installed)
     }

@@ -17,11 +17,6 @@ impl Loading {
         Loading { loader: DirectoryLoader::keeping(recent_max) }
     }
 
-    /// See [`DirectoryLoader::diverged_at`].
-    pub fn diverged_at(&self) -> Option<Zxid> {
-        self.loader.diverged_at()
-    }
-
     pub fn finish(self, last_zxid: Zxid) -> Loaded {
         if let [first, ..] = self.loader.digest_mismatches() {
             let count = self.loader.digest_mismatches().len();
@@ -29,6 +24,9 @@ impl Loading {
                 "Digests are not matching. Value is Zxid. {first} (and {} more) while the log was replayed",
                 count - 1
             );
+        }
+        if let Some(zxid) = self.loader.snapshot_differs_at() {
+            tracing::warn!("Digests are not matching. Value is Zxid. {zxid}: the snapshot's is not that of its tree");
         }
         self.loader.finish(last_zxid)
     }
@@ -43,8 +41,8 @@ impl RecoverySink for Loading {
         self.loader.item(item).map_err(|error| error.to_string())
     }
 
-    fn snapshot_done(&mut self, _: Zxid, digest: SnapshotDigest) -> Result<(), String> {
-        self.loader.exact_behind(digest.map(|(zxid, _)| zxid));
+    fn snapshot_done(&mut self, zxid: Zxid, digest: SnapshotDigest) -> Result<(), String> {
+        self.loader.snapshot_digest(zxid, digest);
         Ok(())
     }
 

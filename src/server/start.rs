@@ -213,7 +213,6 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
     if recovered.last_zxid == Zxid::NONE && config.my_id.is_none() {
         return Err(StorageError::NotTrusted { dir: config.data_dir.clone() }.into()); // No leader will ever fill it.
     }
-    let diverged_at = loading.diverged_at();
     let mut loaded = loading.finish(recovered.last_zxid);
     let boot = Boot {
         accepted_epoch: recovered.accepted_epoch,
@@ -223,9 +222,6 @@ fn load(config: &Config, disk: HostDisk) -> Result<(Storage<HostDisk>, Database,
         replayed: if recovered.needs_snapshot { 0 } else { recovered.txns.try_into().unwrap_or(u32::MAX) },
     };
     let mut db = Database::new(loaded);
-    if let Some(zxid) = diverged_at {
-        db.set_diverged_at(zxid);
-    }
     db.set_settings(database_settings(config)?);
     if recovered.needs_snapshot {
         // As Apache's first snapshot: it holds the list of servers, which a server of Apache's shows as it loads it.

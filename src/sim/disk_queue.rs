@@ -193,7 +193,7 @@ impl DiskQueue {
                     self.running = Some(Running::Sync(covered));
                     self.sync_time(ctx)
                 }
-                DiskOp::TakeSnapshot { generation, zxid, install: false } => {
+                DiskOp::TakeSnapshot { generation, zxid, install: false, .. } => {
                     self.storage.roll().map_err(text)?;
                     if let Some((cursor, digest)) = job.cursor {
                         let writer = self.storage.begin_snapshot(zxid).map_err(text)?;
@@ -205,7 +205,7 @@ impl DiskQueue {
                     }
                     continue;
                 }
-                DiskOp::TakeSnapshot { generation, zxid, install: true } => {
+                DiskOp::TakeSnapshot { generation, zxid, install: true, .. } => {
                     let writer = self.storage.begin_snapshot(zxid).map_err(text)?;
                     let (cursor, digest) = job.cursor.ok_or("no cursor for an install")?;
                     let writing = Writing { generation, zxid, digest, cursor, writer, interleaved: false };
@@ -298,6 +298,12 @@ impl DiskQueue {
                     ctx.checkers.on_truncated(id, to);
                 }
                 inbox.push_back(Input::Truncated { generation, loaded: Box::new(loaded) });
+            }
+            DiskOp::Reload { generation } => {
+                let mut sink = Sink::default();
+                let recovered = self.storage.reload(&mut sink).map_err(text)?;
+                let loaded = Box::new(sink.finish(recovered.last_zxid)?);
+                inbox.push_back(Input::Truncated { generation, loaded });
             }
             DiskOp::SearchLog { generation, link, peer, up_to, size_factor } => {
                 let place = search_log(&self.storage.log_files(), peer, up_to, size_factor)?;

@@ -41,7 +41,7 @@ pub trait RecoverySink {
     /// The next item of the snapshot, [`SnapshotItem::End`] included. An error rules this snapshot out.
     fn item(&mut self, item: SnapshotItem) -> Result<(), String>;
     /// The snapshot's seals fit: it is the state as of `zxid`. `digest`, if known, is the tree's digest as of its
-    /// zxid. An error rules this snapshot out. Not called for an empty database.
+    /// zxid; with zxid 0 it is exactly that of the snapshot. An error rules this snapshot out. Not called for an empty database.
     fn snapshot_done(&mut self, zxid: Zxid, digest: SnapshotDigest) -> Result<(), String>;
     /// The next transaction behind the snapshot, and its bytes. An error refuses the directory.
     fn txn(&mut self, txn: Txn, bytes: Bytes) -> Result<(), String>;
@@ -227,9 +227,9 @@ impl<D: Disk> Source<'_, D> {
                 continue;
             }
             tried += 1;
-            let read = read_snapshot(self.disk, &path, compression, self.txn_bytes_max, sink).and_then(|digest| {
-                let digest = digest.map(|(zxid, value)| (if zxid == Zxid::ZERO { file.zxid } else { zxid }, value));
-                sink.snapshot_done(file.zxid, digest).map(|()| digest).map_err(ReadFailure::Invalid)
+            let read = read_snapshot(self.disk, &path, compression, self.txn_bytes_max, sink).and_then(|told| {
+                let digest = told.map(|(zxid, value)| (if zxid == Zxid::ZERO { file.zxid } else { zxid }, value));
+                sink.snapshot_done(file.zxid, told).map(|()| digest).map_err(ReadFailure::Invalid)
             });
             match read {
                 Ok(digest) => return Ok(Some((file, digest))),

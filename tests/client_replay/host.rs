@@ -35,8 +35,13 @@ struct Conn {
 
 impl Host {
     pub fn new() -> Host {
-        let loaded =
-            Loaded { tree: DataTree::new(), sessions: BTreeMap::new(), last_zxid: Zxid::ZERO, recent: Vec::new() };
+        let loaded = Loaded {
+            tree: DataTree::new(),
+            sessions: BTreeMap::new(),
+            last_zxid: Zxid::ZERO,
+            recent: Vec::new(),
+            digests: Default::default(),
+        };
         let mut db = Database::new(loaded);
         let super_digest = Some(zabkit::tree::acl::digest_id("super:secret"));
         let nodes = NodeSettings { extended_types: true, enforce_quota: true, ..NodeSettings::default() };

@@ -23,7 +23,11 @@ struct Server {
 #[derive(Default)]
 struct Directory {
     snapshot: Option<(Zxid, Vec<u8>)>,
+    /// The digest that the snapshot tells.
+    digest: Option<i64>,
     log: Vec<Proposal>,
+    /// How often what a leader's snapshot replaced was to be kept.
+    kept: usize,
     accepted: Epoch,
     current: Epoch,
     /// `zoo.cfg.dynamic.<version>` and `zoo.cfg.dynamic.next`.
@@ -106,6 +110,12 @@ impl World {
             ["rule", "hand", "over", "at", counter] => self.roles.hand_over_at = counter.parse().unwrap(),
             ["hand", "over", id] => self.queue.push_back((server(id), Input::HandOver)),
             ["tamper", id, path] => self.tamper(server(id), path),
+            ["bend", id] => self.bend(server(id), false),
+            ["bend", id, "sealed"] => self.bend(server(id), true),
+            ["kept", id] => {
+                let kept = self.directories[&server(id)].kept;
+                self.shown += &format!("{id}: {kept} kept\n");
+            }
             ["trees"] => self.compare_trees(),
             ["rule", "no", "log"] => self.catch_up.log_size_factor = None,
             ["rule", "snapshots", "only"] => self.catch_up.snapshots_only = true,
@@ -181,6 +191,28 @@ impl World {
         db.perform(now, [DbOp::Commit(proposal)], &mut Vec::new(), &mut Vec::new());
     }
 
+    /// Changes the snapshot of a server that does not run; with `is_sealed` so that it tells the digest that it has.
+    fn bend(&mut self, id: ServerId, is_sealed: bool) {
+        self.is_tampered = true;
+        let now = self.now();
+        let directory = self.directories.get_mut(&id).unwrap();
+        let (zxid, items) = match directory.snapshot.take() {
+            Some((zxid, body)) => (zxid, body),
+            None => (Zxid::ZERO, snapshot(&mut Database::new(DirectoryLoader::new().finish(Zxid::ZERO)), Zxid::ZERO)),
+        };
+        let log = std::mem::take(&mut directory.log);
+        directory.snapshot = Some((zxid, items));
+        let mut db = Database::new(self.load(id));
+        let good = db.tree().digest();
+        let body = TxnBody::SetData(SetDataTxn { path: "/".into(), data: Some(b"bent".to_vec()), version: 77 });
+        let proposal = Proposal::new(Txn { session: SessionId(0), cxid: 0, zxid, time_ms: 0, body, digest: None });
+        db.perform(now, [DbOp::Commit(proposal)], &mut Vec::new(), &mut Vec::new());
+        let told = if is_sealed { db.tree().digest() } else { good };
+        let directory = self.directories.get_mut(&id).unwrap();
+        directory.snapshot = Some((zxid, snapshot(&mut db, zxid)));
+        (directory.digest, directory.log) = (Some(told), log);
+    }
+
     /// Whose tree is that of most servers.
     fn compare_trees(&mut self) {
         let digests: BTreeMap<ServerId, i64> =
@@ -211,6 +243,9 @@ impl World {
             let (mut decoder, mut reader) = (SnapshotDecoder::default(), Reader::new(body));
             while let Some(item) = decoder.take(&mut reader, body.len()).unwrap() {
                 loader.item(item).unwrap();
+            }
+            if let Some(digest) = directory.digest {
+                loader.snapshot_digest(last, Some((Zxid::ZERO, digest)));
             }
         }
         for proposal in directory.log.iter().filter(|proposal| proposal.zxid() > last) {
@@ -513,13 +548,16 @@ impl World {
                 directory.log.retain(|proposal| proposal.zxid() <= to);
                 Input::Truncated { generation, loaded: Box::new(self.load(id)) }
             }
+            DiskOp::Reload { generation } => Input::Truncated { generation, loaded: Box::new(self.load(id)) },
             DiskOp::SearchLog { generation, link, peer, up_to, .. } => {
                 let mut walk = LogWalk::new(peer, up_to);
                 directory.log.iter().take_while(|proposal| walk.step(proposal.zxid(), true)).count();
                 Input::LogSearched { generation, link, place: walk.finish() }
             }
-            DiskOp::TakeSnapshot { generation, zxid, install } => {
+            DiskOp::TakeSnapshot { generation, zxid, install, keeps } => {
                 if install {
+                    directory.digest = None;
+                    directory.kept += usize::from(keeps);
                     directory.log.clear();
                 }
                 Input::SnapshotSaved { generation, zxid, install }

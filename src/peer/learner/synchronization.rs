@@ -196,8 +196,9 @@ impl Learner {
         self.on_offered(core, config, out)?;
         self.check_role(core)?;
         if let Some((zxid, loaded)) = self.staged.take() {
+            let keeps = core.divergence.keeps_files();
             core.install_loaded(loaded, out);
-            out.disk.push(DiskOp::TakeSnapshot { generation: core.generation, zxid, install: true });
+            out.disk.push(DiskOp::TakeSnapshot { generation: core.generation, zxid, install: true, keeps });
         }
         core.set_config(now, out);
         for proposal in std::mem::take(&mut self.not_logged) {
