@@ -307,14 +307,32 @@ fn the_log_is_read_back_from_any_zxid_up_to_what_is_appended() {
     let record = (offset(2) - 16) as u64;
     let files = storage.log_files();
     // With what is reserved behind the last one.
-    let newest = files.log_bytes_from(Zxid(8)).unwrap();
+    let newest = files.log_bytes_behind(Zxid(6)).unwrap();
     assert!(newest > 16 + 3 * record);
     let rolled = 16 + 3 * record + PADDING;
-    assert_eq!(files.log_bytes_from(Zxid(5)).unwrap(), rolled + newest);
-    assert_eq!(files.log_bytes_from(Zxid(4)).unwrap(), 2 * rolled + newest, "as Apache, one more");
+    assert_eq!(files.log_bytes_behind(Zxid(4)).unwrap(), rolled + newest, "the file before it is begun with");
+    assert_eq!(files.log_bytes_behind(Zxid(7)).unwrap(), newest, "here too");
+    assert_eq!(files.log_bytes_behind(Zxid(8)).unwrap(), 0);
     assert_eq!(files.read_around(Zxid(7)).unwrap().next_record().unwrap().unwrap().0.zxid, Zxid(4));
     assert_eq!(files.snapshot_bytes().unwrap(), disk.files()[&file("snapshot.0")].len() as u64);
     assert_eq!(storage.since_roll(), (3, 16 + 3 * record));
+}
+
+/// Seen on the wire: with one log of 1 MiB and a snapshot of 25 KB a leader of 3.8.0 sends what is in the log.
+#[test]
+fn the_log_file_with_which_a_learner_begins_is_never_too_large() {
+    let disk = SimDisk::new();
+    let mut storage = fresh(&disk);
+    let snapshot_bytes = storage.log_files().snapshot_bytes().unwrap();
+    let is_small = |storage: &Storage<SimDisk>, peer: i64| storage.log_files().is_small(Zxid(peer), 0.33).unwrap();
+    storage.append(&txns(1..=100)).unwrap();
+    assert!(disk.files()[&file("log.1")].len() as u64 > snapshot_bytes);
+    assert!(is_small(&storage, 5));
+    storage.roll().unwrap();
+    storage.append(&txns(101..=200)).unwrap();
+    assert!(!is_small(&storage, 5), "a later file counts");
+    assert!(is_small(&storage, 150));
+    assert!(storage.log_files().is_small(Zxid(5), 0.0).unwrap(), "without a limit");
 }
 
 #[test]

@@ -46,16 +46,19 @@ impl<D: Disk> LogFiles<D> {
         Ok(())
     }
 
-    /// Whether what a learner at `zxid` needs of the log is at most `factor` times the newest snapshot; 0: always.
+    /// Whether what a learner at `zxid` needs of the log is at most `factor` times the newest snapshot; 0: always. The
+    /// file with which it begins does not count: ZooKeeper asks for the size when it has taken that one out already.
     pub fn is_small(&self, zxid: Zxid, factor: f64) -> Result<bool, StorageError> {
         // Apache: a limit that comes out as 0 is none.
         let limit = (self.snapshot_bytes()? as f64 * factor) as u64;
-        Ok(limit == 0 || self.log_bytes_from(zxid)? <= limit)
+        Ok(limit == 0 || self.log_bytes_behind(zxid)? <= limit)
     }
 
-    /// Bytes of the log files that a learner at `zxid` needs, with what is reserved in them, as Apache counts.
-    pub fn log_bytes_from(&self, zxid: Zxid) -> Result<u64, StorageError> {
-        self.logs_around(zxid)?.iter().try_fold(0, |sum, file| Ok(sum + self.file_len(&self.log_dir.join(&file.name))?))
+    /// Bytes of the log files that a learner at `zxid` needs behind the first one, with what is reserved in them. ZooKeeper:
+    /// `FileTxnIterator.getStorageSize`.
+    pub fn log_bytes_behind(&self, zxid: Zxid) -> Result<u64, StorageError> {
+        let logs = self.logs_around(zxid)?;
+        logs.iter().skip(1).try_fold(0, |sum, file| Ok(sum + self.file_len(&self.log_dir.join(&file.name))?))
     }
 
     /// Bytes of the newest snapshot file.
