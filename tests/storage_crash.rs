@@ -3,7 +3,9 @@
 
 mod storage_support;
 
-use storage_support::{Collected, file, fresh, log_of_others, open_sim, snapshot, txn_of, txns, write_body};
+use storage_support::{
+    Collected, file, fresh, last_of_others, log_of_others, open_sim, snapshot, txn_of, txns, write_body,
+};
 use zabkit::records::{Epoch, Zxid};
 use zabkit::sim::disk::{EIO, ENOSPC, SimDisk};
 use zabkit::sim::rng::Rng;
@@ -242,18 +244,6 @@ fn what_a_snapshot_of_the_leader_replaces_is_kept_if_it_was_to_be_whenever_that_
     }
 }
 
-/// What Apache's server would go on from: zabkit's own files are nothing to it.
-fn last_for_apache(disk: &SimDisk) -> Zxid {
-    let copy = SimDisk::new();
-    for (path, bytes) in disk.files() {
-        if !path.file_name().unwrap().to_str().unwrap().starts_with("zabkit.") {
-            copy.put(&path, &bytes);
-        }
-    }
-    let (_storage, recovered, _) = open_sim(&copy).expect("Apache opens the directory too");
-    recovered.last_zxid
-}
-
 /// The installation of a leader's snapshot is cut short, Apache's server runs on what is there, and then zabkit again.
 #[test]
 fn what_another_server_wrote_behind_an_interrupted_installation_is_kept() {
@@ -270,7 +260,7 @@ fn what_another_server_wrote_behind_an_interrupted_installation_is_kept() {
                 reached = disk.power_is_cut();
                 disk.crash(&mut Rng::new(seed * 1000 + step));
                 let was_decided = disk.files().contains_key(&file(&format!("zabkit.install.snapshot.{:x}", to.0)));
-                let last = last_for_apache(&disk);
+                let last = last_of_others(&disk);
                 let theirs: Vec<_> = (last.0 + 1..=last.0 + 3).map(|zxid| txn_of(zxid, 10)).collect();
                 disk.put(&file(&format!("log.{:x}", last.0 + 1)), &log_of_others(&theirs));
                 let (_storage, recovered, found) =

@@ -71,6 +71,15 @@ pub(super) fn save<D: Disk>(disk: &D, dir: &Path, name: &str, epoch: Epoch) -> R
     replace_file(disk, dir, &tmp, &dir.join(name), epoch.to_string().as_bytes())
 }
 
+/// Makes the epoch that was announced the current one: what [`save`] does, but at no moment is neither of the two files
+/// whole. Durable when it returns.
+pub(super) fn save_announced<D: Disk>(disk: &D, dir: &Path, epoch: Epoch) -> Result<(), StorageError> {
+    announce(disk, dir, epoch)?;
+    let tmp = dir.join(format!("{CURRENT_EPOCH}{TMP_SUFFIX}"));
+    disk.rename(&tmp, &dir.join(CURRENT_EPOCH)).map_err(StorageError::io("rename", &tmp))?;
+    disk.sync_dir(dir).map_err(StorageError::io("sync", dir))
+}
+
 /// Leaves word that the history is about to reach into `epoch`, for a start before [`save`] has made it the current
 /// one: Apache's server refuses a directory whose last zxid is of a later epoch than `currentEpoch`, unless it finds
 /// that epoch in the file that is to become it. Durable when it returns.

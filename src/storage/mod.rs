@@ -142,8 +142,7 @@ pub struct Storage<D: Disk> {
     epochs: (Epoch, Epoch),
     /// The snapshot that was read last, or installed: all records behind it are in the state.
     base: Zxid,
-    /// Of the log and of the snapshots no epoch beyond this one is on the disk before it is announced: see
-    /// [`epochs::announce`].
+    /// The log and the snapshots have no epoch beyond this one, or beyond the current one: see [`epochs::announce`].
     announced: Epoch,
     era: Era,
     _locks: Vec<D::Lock>,
@@ -194,7 +193,7 @@ impl<D: Disk> Storage<D> {
         }
         let bound = repair::repair(&disk, &snapshot_dir, &log_dir, bound.as_ref(), &loaded, &mut repaired)?;
         if let Some(adopted) = &epochs.adopted {
-            epochs::save(&disk, &snapshot_dir, CURRENT_EPOCH, epochs.current)?;
+            epochs::save_announced(&disk, &snapshot_dir, epochs.current)?;
             repaired.push(Repair::Epoch(adopted.clone()));
         }
         if loaded.snapshot.is_some() {
@@ -219,10 +218,6 @@ impl<D: Disk> Storage<D> {
 
     /// Appends encoded transactions, in ascending order of zxids; nothing is promised before [`sync`](Self::sync).
     pub fn append(&mut self, txns: &[(Zxid, Bytes)]) -> Result<(), StorageError> {
-        if let Some((last, _)) = txns.last().filter(|(last, _)| last.epoch() > self.announced) {
-            self.log.check()?;
-            self.announce_epoch(last.epoch()).map_err(|error| self.log.poison(error))?;
-        }
         if self.log.current().is_none() && !txns.is_empty() {
             self.log.check()?;
             // A log without a snapshot is refused at the next start.
@@ -230,7 +225,15 @@ impl<D: Disk> Storage<D> {
                 return Err(StorageError::SnapshotFirst { dir: self.snapshot_dir.clone() });
             }
         }
-        self.log.append(txns)
+        for of_one_epoch in txns.chunk_by(|(one, _), (next, _)| one.epoch() == next.epoch()) {
+            if let Some((first, _)) = of_one_epoch.first().filter(|(first, _)| first.epoch() > self.announced) {
+                // Whoever takes the announced epoch for the current one has what that epoch began with.
+                self.log.sync()?;
+                self.announce_epoch(first.epoch())?;
+            }
+            self.log.append(of_one_epoch)?;
+        }
+        Ok(())
     }
 
     /// Makes all that was appended durable. After an error every later call fails.
@@ -275,7 +278,9 @@ impl<D: Disk> Storage<D> {
     /// Saves `acceptedEpoch`; durable when it returns.
     pub fn save_accepted_epoch(&mut self, epoch: Epoch) -> Result<(), StorageError> {
         assert!(epoch >= self.epochs.0, "accepted epoch {} would go back to {epoch}", self.epochs.0);
-        self.save_epoch(ACCEPTED_EPOCH, epoch)?;
+        self.log.check()?;
+        let saved = epochs::save(&self.disk, &self.snapshot_dir, ACCEPTED_EPOCH, epoch);
+        saved.map_err(|error| self.log.poison(error))?;
         self.epochs.0 = epoch;
         Ok(())
     }
@@ -285,7 +290,12 @@ impl<D: Disk> Storage<D> {
         let (accepted, current) = self.epochs;
         assert!(epoch >= current, "current epoch {current} would go back to {epoch}");
         assert!(epoch <= accepted, "current epoch {epoch} was never accepted; {accepted} was");
-        self.save_epoch(CURRENT_EPOCH, epoch)?;
+        self.log.check()?;
+        let saved = match self.announced > current {
+            true => epochs::save_announced(&self.disk, &self.snapshot_dir, epoch),
+            false => epochs::save(&self.disk, &self.snapshot_dir, CURRENT_EPOCH, epoch),
+        };
+        saved.map_err(|error| self.log.poison(error))?;
         self.epochs.1 = epoch;
         Ok(())
     }
@@ -323,12 +333,17 @@ impl<D: Disk> Storage<D> {
             writer.abort();
             return Err(error);
         }
-        self.announce_epoch(writer.zxid().epoch()).map_err(|error| self.log.poison(error))?;
+        let is_newest = self.log.last() <= writer.zxid();
+        if is_newest {
+            self.catch_up_with_log()?;
+            self.announce_epoch(writer.zxid().epoch())?;
+        } else {
+            self.announce_earlier(writer.zxid().epoch())?;
+        }
         let mut era = lock(&self.era);
         era.histories += 1; // A snapshot of the old history, if one is being written, is not to get its name any more.
         self.log.abandon();
         let file = NamedFile { zxid: writer.zxid(), name: writer.name().to_owned() };
-        let is_newest = self.log.last() <= file.zxid;
         let dirs = (self.snapshot_dir.as_path(), self.log_dir.as_path());
         let bound = Inventory::take(&self.disk, dirs, &file.name, (is_newest, is_kept))
             .and_then(|inventory| {
@@ -349,6 +364,8 @@ impl<D: Disk> Storage<D> {
             return Ok(Truncated::NoBase);
         };
         era.histories += 1;
+        drop(era);
+        self.announce_earlier(plan.last().epoch())?;
         self.log.set_bound(plan.bound(self.log.bound()), plan.last())?;
         plan.perform(&self.disk, &self.snapshot_dir, &self.log_dir).map_err(|error| self.log.poison(error))?;
         Ok(Truncated::To { last: plan.last() })
@@ -392,18 +409,33 @@ impl<D: Disk> Storage<D> {
         Ok(purge::perform(&self.disk, &self.snapshot_dir, &self.log_dir, &plan))
     }
 
-    fn save_epoch(&mut self, name: &str, epoch: Epoch) -> Result<(), StorageError> {
-        self.log.check()?;
-        epochs::save(&self.disk, &self.snapshot_dir, name, epoch).map_err(|error| self.log.poison(error))
-    }
-
     /// Before the history reaches into `epoch`, which is not the current one yet.
     fn announce_epoch(&mut self, epoch: Epoch) -> Result<(), StorageError> {
         if epoch > self.announced.max(self.epochs.1) {
-            epochs::announce(&self.disk, &self.snapshot_dir, epoch)?;
+            self.log.check()?;
+            epochs::announce(&self.disk, &self.snapshot_dir, epoch).map_err(|error| self.log.poison(error))?;
+            self.announced = epoch;
         }
-        self.announced = epoch.max(self.announced);
         Ok(())
+    }
+
+    /// Before the history is cut back into `epoch`. If others start before it is, they go by an epoch that is too low for
+    /// what they find, and elect somebody else.
+    fn announce_earlier(&mut self, epoch: Epoch) -> Result<(), StorageError> {
+        let epoch = epoch.max(self.epochs.1);
+        if epoch < self.announced {
+            epochs::announce(&self.disk, &self.snapshot_dir, epoch).map_err(|error| self.log.poison(error))?;
+            self.announced = epoch;
+        }
+        Ok(())
+    }
+
+    /// Saves as the current epoch that of the log, if the log is ahead of it: what a start would do, and what is to be
+    /// announced next says nothing any more of a history that ends here.
+    fn catch_up_with_log(&mut self) -> Result<(), StorageError> {
+        let epoch = self.log.last().epoch();
+        let (accepted, current) = self.epochs;
+        if current < epoch && epoch <= accepted { self.save_current_epoch(epoch) } else { Ok(()) }
     }
 }
 
