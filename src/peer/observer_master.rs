@@ -4,13 +4,14 @@
 //! each commit, and PING when the leader pings: who hears of the leader only through us has its lease from there.
 //! Requests, revalidations and syncs go up as if they were ours, and their answers come down in the same order.
 //!
-//! What an observer lacks comes from the same memory as a leader's DIFF, else as a snapshot: nothing is kept for it
-//! (ZooKeeper keeps `observerMaster.sizeLimit`, for what is committed and not applied; here that is nothing).
+//! What an observer lacks comes as from a leader: from memory, else from the log on disk, else as a snapshot. Nothing is
+//! kept for it: ZooKeeper keeps `observerMaster.sizeLimit` for what is committed and not applied, since what it sends an
+//! observer ends with what is applied; here both happen in one step.
 //!
 //! ZooKeeper: `ObserverMaster`, `LearnerHandler`.
 
 use super::core::Core;
-use super::io::{Effects, LinkId, LinkOp, Note, Now, Proposal};
+use super::io::{DiskOp, Effects, LinkId, LinkOp, LogPlace, Note, Now, Proposal};
 use super::membership::Commit;
 use crate::records::{
     Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, TouchedSession, Zxid, is_forwarded,
@@ -27,6 +28,8 @@ enum Progress {
     EpochSent,
     /// ACKEPOCH received: its last logged zxid, which we may not have committed yet.
     EpochAcked(Zxid),
+    /// The same, and the log is being searched for it.
+    Searched(Zxid),
     /// The history and NEWLEADER are sent; it gets every commit.
     Synchronizing,
     /// UPTODATE sent.
@@ -39,8 +42,38 @@ struct Observer {
     /// Received before we serve.
     info: Option<LearnerInfo>,
     progress: Progress,
+    /// It is, or was, brought up to date by a snapshot.
+    gets_snapshot: bool,
     /// Microseconds; at first, when it connected.
     last_heard: u64,
+}
+
+/// What an observer is sent before NEWLEADER.
+struct History {
+    how: &'static str,
+    packet: QuorumPacket,
+    /// What the log has, behind the first zxid up to the second.
+    logged: Option<(Zxid, Zxid)>,
+    /// What memory adds.
+    recent: Vec<Proposal>,
+}
+
+impl History {
+    fn diff(zxid: Zxid, recent: Vec<Proposal>) -> History {
+        History { how: "DIFF", packet: QuorumPacket::Diff { zxid }, logged: None, recent }
+    }
+
+    fn trunc(zxid: Zxid, recent: Vec<Proposal>) -> History {
+        History { how: "TRUNC", packet: QuorumPacket::Trunc { zxid }, logged: None, recent }
+    }
+
+    fn snapshot(zxid: Zxid) -> History {
+        History { how: "SNAP", packet: QuorumPacket::Snap { zxid }, logged: None, recent: Vec::new() }
+    }
+
+    fn is_snapshot(&self) -> bool {
+        matches!(self.packet, QuorumPacket::Snap { .. })
+    }
 }
 
 /// The observers of a follower that serves.
@@ -69,7 +102,8 @@ impl ObserverMaster {
     }
 
     pub fn on_link_up(&mut self, now: Now, link: LinkId) {
-        let observer = Observer { server: None, info: None, progress: Progress::Connected, last_heard: now.micros };
+        let (progress, last_heard) = (Progress::Connected, now.micros);
+        let observer = Observer { server: None, info: None, progress, gets_snapshot: false, last_heard };
         self.observers.insert(link, observer);
     }
 
@@ -170,28 +204,93 @@ impl ObserverMaster {
         if peer_last > last && peer_last.epoch() == epoch || core.last_seen.is_some() {
             return;
         }
-        let plan = match core.config.catch_up.snapshots_only {
-            true => SyncPlan::Snap,
-            false => core.recent.plan_sync(peer_last, last),
+        let rules = core.config.catch_up;
+        let plan = if rules.snapshots_only { SyncPlan::Snap } else { core.recent.plan_sync(peer_last, last) };
+        let history = match plan {
+            SyncPlan::Diff { to, missing } => History::diff(to, missing),
+            SyncPlan::Trunc { to, missing } => History::trunc(to, missing),
+            SyncPlan::Log { from } if let Some(size_factor) = rules.log_size_factor => {
+                observer.progress = Progress::Searched(peer_last);
+                let (generation, peer) = (core.generation, peer_last);
+                return out.disk.push(DiskOp::SearchLog { generation, link, peer, up_to: from, size_factor });
+            }
+            SyncPlan::Log { .. } | SyncPlan::Snap => History::snapshot(last),
         };
-        let (how, packet, missing) = match plan {
-            SyncPlan::Diff { to, missing } => ("DIFF", QuorumPacket::Diff { zxid: to }, missing),
-            SyncPlan::Trunc { to, missing } => ("TRUNC", QuorumPacket::Trunc { zxid: to }, missing),
-            SyncPlan::Log { .. } | SyncPlan::Snap => ("SNAP", QuorumPacket::Snap { zxid: last }, Vec::new()),
+        self.send_history(core, epoch, link, peer_last, history, out);
+    }
+
+    /// `flushed`: everything up to there is on our disk.
+    pub fn on_log_searched(
+        &mut self,
+        core: &Core,
+        epoch: Epoch,
+        link: LinkId,
+        place: LogPlace,
+        flushed: Zxid,
+        out: &mut Effects,
+    ) {
+        let Some(observer) = self.observers.get_mut(&link) else { return };
+        let Progress::Searched(peer_last) = observer.progress else { return };
+        observer.progress = Progress::EpochAcked(peer_last);
+        if core.last_seen.is_some() {
+            return; // It is searched for again when it is known which configuration holds.
+        }
+        // What the log has to give ends where memory begins now.
+        let memory = core.recent.first().zip(core.recent.last());
+        let found = match (place, memory.filter(|(first, _)| *first <= flushed)) {
+            (LogPlace::Unknown(why), _) => Err(why),
+            // Others have committed it without us.
+            (_, None) => Err("our own disk is behind"),
+            (LogPlace::Prefix, Some((first, last))) => {
+                Ok(History { logged: Some((peer_last, first)), ..History::diff(last, core.recent.after(first)) })
+            }
+            (LogPlace::After(to), Some((first, _))) => {
+                Ok(History { logged: Some((to, first)), ..History::trunc(to, core.recent.after(first)) })
+            }
         };
+        let history = found.unwrap_or_else(|why| {
+            out.notes.push(Note::LogOfNoUse { learner: observer.server, why: why.to_owned() });
+            History::snapshot(core.last_committed)
+        });
+        self.send_history(core, epoch, link, peer_last, history, out);
+    }
+
+    fn send_history(
+        &mut self,
+        core: &Core,
+        epoch: Epoch,
+        link: LinkId,
+        peer_last: Zxid,
+        history: History,
+        out: &mut Effects,
+    ) {
+        let by_snapshot = history.is_snapshot();
+        let rules = core.config.catch_up;
+        let max = if by_snapshot { rules.snapshots_max } else { rules.diffs_max };
+        let is_under_way = |of: &&Observer| of.progress == Progress::Synchronizing && of.gets_snapshot == by_snapshot;
+        let count = self.observers.values().filter(is_under_way).count();
+        if count >= max {
+            let reason = format!("{count} observers are being synchronised in the same way already");
+            return self.drop_observer(link, &reason, out);
+        }
+        let Some(observer) = self.observers.get_mut(&link) else { return };
         if let Some(learner) = observer.server {
-            out.notes.push(Note::SyncSent { learner, how, peer_last, from: last });
+            let (how, from) = (history.how, core.last_committed);
+            out.notes.push(Note::SyncSent { learner, how, peer_last, from });
         }
-        out.send(link, packet);
-        if how == "SNAP" {
-            out.links.push(LinkOp::StreamSnapshot { link, zxid: last });
+        out.send(link, history.packet);
+        if by_snapshot {
+            out.links.push(LinkOp::StreamSnapshot { link, zxid: core.last_committed });
         }
-        if !missing.is_empty() {
-            out.links.push(LinkOp::StreamProposals { link, proposals: missing });
+        if let Some((after, up_to)) = history.logged {
+            out.links.push(LinkOp::StreamLog { link, after, up_to });
+        }
+        if !history.recent.is_empty() {
+            out.links.push(LinkOp::StreamProposals { link, proposals: history.recent });
         }
         let config = Some(core.committed.to_string());
         out.send(link, QuorumPacket::NewLeader { zxid: Zxid::new(epoch, 0), config });
-        observer.progress = Progress::Synchronizing;
+        (observer.progress, observer.gets_snapshot) = (Progress::Synchronizing, by_snapshot);
     }
 
     /// Tells all observers of a commit; those that wait for it are synchronised at the end of the step.
@@ -254,6 +353,7 @@ mod tests {
     use super::super::core::{PeerConfig, RoleRules};
     use super::*;
     use crate::records::{Configuration, ErrorTxn, ForwardedBody, ForwardedRequest, Txn, TxnBody, op};
+    use crate::zab::CommittedLog;
 
     const EPOCH: Epoch = Epoch(1);
     const LINK: LinkId = LinkId(9);
@@ -288,6 +388,8 @@ mod tests {
                 proposals.iter().flat_map(Proposal::packets).map(|packet| packet.name()).collect()
             }
             LinkOp::Close { .. } => vec!["close"],
+            LinkOp::StreamLog { .. } => vec!["the log"],
+            LinkOp::StreamSnapshot { .. } => vec!["the tree"],
             other => panic!("{other:?}"),
         };
         out.links.drain(..).flat_map(names).collect()
@@ -355,6 +457,58 @@ mod tests {
             assert_eq!(receive(QuorumPacket::Request(request), &mut out).is_some(), is_asked, "operation {op}");
             assert_eq!(sent(&mut out).len(), usize::from(!is_asked), "operation {op}");
         }
+    }
+
+    /// Of a follower with the last two in memory, whose observer has 2 of 5: what it is sent when the log has been searched.
+    fn found(place: LogPlace, flushed: Zxid) -> Vec<&'static str> {
+        let (mut core, mut out) = (follower(), Effects::default());
+        core.recent = CommittedLog::new((1..=5).map(proposal), 2);
+        let mut master = with_observer(&core, zxid(2), Some(EPOCH), &mut out);
+        assert_eq!(sent(&mut out), [""; 0]);
+        let asked = out.disk.pop();
+        assert!(
+            matches!(asked, Some(DiskOp::SearchLog { link: LINK, peer, up_to, .. }) if (peer, up_to) == (zxid(2), zxid(4))),
+            "{asked:?}"
+        );
+        master.on_committed(&proposal(5), None, &mut out);
+        master.synchronize_waiting(&core, EPOCH, &mut out);
+        assert_eq!(sent(&mut out), [""; 0], "not before it is known where it stands");
+        master.on_log_searched(&core, EPOCH, LINK, place, flushed, &mut out);
+        if let Some(LinkOp::StreamLog { after, up_to, .. }) = out.links.get(1) {
+            assert_eq!((*after, *up_to), (zxid(2), zxid(4)));
+        }
+        sent(&mut out)
+    }
+
+    #[test]
+    fn what_memory_does_not_reach_back_to_comes_from_the_log() {
+        let rest = ["the log", "PROPOSAL", "COMMIT", "NEWLEADER"];
+        assert_eq!(found(LogPlace::Prefix, zxid(4)), [&["DIFF"][..], &rest].concat());
+        assert_eq!(found(LogPlace::After(zxid(2)), zxid(4)), [&["TRUNC"][..], &rest].concat());
+    }
+
+    #[test]
+    fn where_the_log_is_of_no_use_the_tree_is_sent() {
+        let tree = ["SNAP", "the tree", "NEWLEADER"];
+        assert_eq!(found(LogPlace::Unknown("it is gone"), zxid(5)), tree);
+        assert_eq!(found(LogPlace::Prefix, zxid(3)), tree, "our own disk is behind");
+    }
+
+    #[test]
+    fn one_observer_too_many_that_wants_the_tree_has_to_come_again() {
+        let (mut core, mut out) = (follower(), Effects::default());
+        core.config.catch_up.snapshots_only = true;
+        core.config.catch_up.snapshots_max = 1;
+        let mut master = with_observer(&core, zxid(2), Some(EPOCH), &mut out);
+        assert_eq!(sent(&mut out), ["SNAP", "the tree", "NEWLEADER"]);
+        let other = LinkId(10);
+        master.on_link_up(Now::default(), other);
+        let info = LearnerInfo { server: ServerId(5), protocol_version: PROTOCOL_VERSION, config_version: 0 };
+        let info = QuorumPacket::ObserverInfo { accepted_epoch: EPOCH, info };
+        master.on_packet(&core, Now::default(), Some(EPOCH), other, info, &mut out);
+        let ack = QuorumPacket::AckEpoch { last_logged: zxid(2), current_epoch: None };
+        master.on_packet(&core, Now::default(), Some(EPOCH), other, ack, &mut out);
+        assert_eq!(sent(&mut out), ["LEADERINFO", "close"]);
     }
 
     #[test]

@@ -216,6 +216,10 @@ impl Learner {
                 }
                 Ok(())
             }
+            Input::LogSearched { link, place, .. } => {
+                self.observers.on_log_searched(core, self.epoch, link, place, self.flushed, out);
+                Ok(())
+            }
             Input::LinkDown { link, reason } if self.observers.has(link) => {
                 self.observers.on_link_down(link, reason, out);
                 Ok(())
