@@ -316,7 +316,10 @@ impl Checkers {
     pub fn on_link_op(&mut self, id: ServerId, op: &LinkOp) {
         match op {
             LinkOp::StreamSnapshot { zxid, .. } => {
-                let history = self.servers[&id].history.range(..=*zxid).copied().collect();
+                let mut history: BTreeSet<Zxid> = self.servers[&id].history.range(..=*zxid).copied().collect();
+                // Others may have committed what is still waiting for its own disk.
+                let logged = history.last().copied().unwrap_or_default();
+                history.extend(self.ghost.zxids_up_to(*zxid).into_iter().filter(|zxid| *zxid > logged));
                 self.streamed.insert((id, *zxid), history);
             }
             LinkOp::Connect { leader: server } | LinkOp::ConnectMaster { server } => {
