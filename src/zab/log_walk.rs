@@ -13,7 +13,8 @@ use crate::records::Zxid;
 pub enum LogPlace {
     /// Its history is a prefix of ours, and the log has all that follows: DIFF.
     Prefix,
-    /// It has something that we lack: TRUNC to this zxid, behind which the log has all that follows.
+    /// It has something that we lack: TRUNC to this zxid, behind which the log has all that follows. Not found by
+    /// [`LogWalk`]: in one epoch that would be a gap, and where epochs meet nobody knows what lay between.
     After(Zxid),
     /// The log cannot help, for this reason: SNAP.
     Unknown(&'static str),
@@ -68,19 +69,20 @@ impl LogWalk {
     fn place_at(&self, zxid: Zxid) -> LogPlace {
         const GAP: LogPlace = LogPlace::Unknown("there is a gap in the log where its last transaction would be");
         let is_same_epoch = zxid.epoch() == self.peer.epoch();
-        match self.previous {
-            _ if zxid == self.peer => LogPlace::Prefix,
-            // The beginning of an epoch is no transaction: it can be neither truncated to nor away.
-            _ if self.peer.counter() == 0 => {
-                let is_first = is_same_epoch && zxid.counter() == 1;
-                if is_first || self.is_next(zxid) { LogPlace::Prefix } else { GAP }
-            }
-            _ if !is_same_epoch => {
-                LogPlace::Unknown("our history goes on with another epoch where its last transaction would be")
-            }
-            Some((previous, true)) => LogPlace::After(previous),
-            _ => GAP,
+        if zxid == self.peer {
+            return LogPlace::Prefix;
         }
+        if self.peer.counter() == 0 {
+            // The beginning of an epoch is no transaction: it can be neither truncated to nor away.
+            let is_first = is_same_epoch && zxid.counter() == 1;
+            return if is_first || self.is_next(zxid) { LogPlace::Prefix } else { GAP };
+        }
+        if !is_same_epoch {
+            return LogPlace::Unknown("our history goes on with another epoch where its last transaction would be");
+        }
+        // Ours lacks it, and goes on behind it. ZooKeeper truncates to the one before, behind which the next one does not
+        // follow either.
+        GAP
     }
 
     /// All that there is, or enough, has been seen.
@@ -137,12 +139,13 @@ mod tests {
         assert!(matches!(place(LOG, true, (1, 4), (2, 3)), LogPlace::Unknown(_)));
     }
 
+    /// It would refuse what comes behind a TRUNC, and come again.
     #[test]
-    fn a_transaction_that_our_history_lacks_is_truncated_away() {
+    fn a_learner_in_a_hole_of_the_log_is_not_truncated_to_its_edge() {
         let log = [(1, 1), (1, 2), (1, 4), (1, 5)];
-        assert_eq!(place(&log, true, (1, 3), (1, 5)), LogPlace::After(zxid(1, 2)));
-        // It may be the place where a leader's snapshot came.
-        assert!(matches!(place(&log, false, (1, 3), (1, 5)), LogPlace::Unknown(_)));
+        for is_replayed in [true, false] {
+            assert!(matches!(place(&log, is_replayed, (1, 3), (1, 5)), LogPlace::Unknown(_)));
+        }
     }
 
     #[test]
