@@ -340,12 +340,6 @@ impl Process {
         if self.down.is_some() {
             return;
         }
-        if let Some(members) = &members {
-            self.keep_list(members, ctx);
-            if self.down.is_some() {
-                return;
-            }
-        }
         let (mut dirty, mut said) = (Vec::new(), Vec::new());
         for op in db {
             let seen = Seen::from(&op);
@@ -354,6 +348,14 @@ impl Process {
             }
             self.db.perform(ctx.clock(self.wall_offset_ms), [op], &mut dirty, &mut said);
             ctx.checkers.on_db_op(self.id, &seen, &self.db);
+        }
+        // Real servers keep the list first. But what a leader has counted a quorum for is committed, even if its file is all
+        // that is left to say so: the checkers must know it. Nobody else has been told.
+        if let Some(members) = &members {
+            self.keep_list(members, ctx);
+            if self.down.is_some() {
+                return;
+            }
         }
         said.iter().for_each(|note| self.on_note(note, ctx));
         for outbox in dirty {
