@@ -393,8 +393,6 @@ impl Process {
     fn keep_list(&mut self, members: &Members, ctx: &mut Ctx) {
         ctx.checkers.on_list(self.id, members);
         if let Err(reason) = self.disk.keep_list(members, ctx) {
-            // It ends before it has committed anything in this step.
-            ctx.checkers.on_interrupted(self.id);
             return self.disk_failed(reason);
         }
         let written = Zxid(members.committed.version);
