@@ -289,14 +289,23 @@ pub enum LinkOp {
 }
 
 /// The ensemble's list: whom this server counts and talks with, and where it listens itself, at its addresses in
-/// `committed`. Kept in files before anything else of the step is done. Else the log might hold a record by which others
-/// count; or those who were told of a new member would look for a leader with its vote, while the server that has
-/// proposed it, and was stopped, knows nothing of it. ZooKeeper: `zoo.cfg.dynamic.<version>`, `zoo.cfg.dynamic.next`.
+/// `committed`. It is kept in files. ZooKeeper: `zoo.cfg.dynamic.<version>`, `zoo.cfg.dynamic.next`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
     pub committed: Configuration,
     /// Proposed: its members are talked with as well.
     pub last_seen: Option<Configuration>,
+}
+
+impl Members {
+    /// Whether the files must have it before anything else of the step is done: with something proposed. Else the log might
+    /// hold a record by which others count; or those who were told of a new member would look for a leader with its
+    /// vote, while the server that has proposed it, and was stopped, knows nothing of it. What is committed is kept when it
+    /// has been told: a leader that leaves the ensemble and is stopped in between would not start again, by its own list,
+    /// and the others may need it to find out.
+    pub fn is_kept_first(&self) -> bool {
+        self.last_seen.is_some()
+    }
 }
 
 /// What the host must do after a step.
@@ -305,7 +314,8 @@ pub struct Effects {
     pub db: Vec<DbOp>,
     pub disk: Vec<DiskOp>,
     pub links: Vec<LinkOp>,
-    /// The ensemble's list from now on; kept before anything else is performed, and gone by before `links` and `election`.
+    /// The ensemble's list from now on; gone by before `links` and `election`, and kept in files before everything or behind
+    /// it: [`Members::is_kept_first`].
     pub members: Option<Box<Members>>,
     /// Election messages; only the newest for a server need be kept while it cannot be sent.
     pub election: Vec<(ServerId, Notification)>,

@@ -61,6 +61,8 @@ pub struct Turn {
     jobs: Vec<Job>,
     dirty: Vec<Arc<Outbox>>,
     end: Option<CoreEnd>,
+    /// The ensemble's list, to be kept when all has been sent.
+    list: Option<Box<Members>>,
     /// Why the last role has ended, until the transition is told.
     reason: Option<String>,
     /// What a planted bug had put off before the turn began.
@@ -178,10 +180,9 @@ impl Core {
             return;
         }
         let mut effects = std::mem::take(&mut self.turn.effects);
-        if let Some(members) = &effects.members
-            && let Err(reason) = self.keep_list(members)
-        {
-            return self.end(CoreEnd::Failed { code: EXIT_UNEXPECTED, reason });
+        self.turn.list = effects.members.clone().or(self.turn.list.take());
+        if effects.members.as_ref().is_some_and(|members| members.is_kept_first()) && !self.keep_list() {
+            return;
         }
         self.change_database(now, &mut effects);
         for op in effects.disk.drain(..) {
@@ -207,10 +208,17 @@ impl Core {
         self.turn.effects = effects; // Its vectors are used again.
     }
 
-    /// Small files, and only when the ensemble changes; nobody may be told before they are on the disk.
-    fn keep_list(&mut self, members: &Members) -> Result<(), String> {
-        let Some(list) = &mut self.list else { return Ok(()) };
-        self.shared.gate.pass_disk(|| list.keep(members)).unwrap_or(Ok(()))
+    /// Writes the newest list, if it is not written yet: small files, and only when the ensemble changes. False: it cannot
+    /// be, and the server ends.
+    fn keep_list(&mut self) -> bool {
+        let (Some(members), Some(list)) = (self.turn.list.take(), &mut self.list) else { return true };
+        match self.shared.gate.pass_disk(|| list.keep(&members)) {
+            Some(Err(reason)) => {
+                self.end(CoreEnd::Failed { code: EXIT_UNEXPECTED, reason });
+                false
+            }
+            _ => true,
+        }
     }
 
     /// Goes by another list of members from now on.
@@ -374,6 +382,9 @@ impl Core {
         }
         self.links.flush();
         self.disk.push(&mut self.turn.jobs);
+        if !self.keep_list() {
+            return self.turn.end.take();
+        }
         // Whoever hears of a transition finds the connections closed that it closes.
         let (former, status) = (self.shared.peer_status(), self.peer.status());
         let is_transition = transition(&former) != transition(&status);

@@ -4,7 +4,7 @@
 //! by `dynamicConfigFile=` in the `zoo.cfg` that is rewritten for it, and `zoo.cfg.dynamic.next` with a proposed one.
 //! A server that was started without a file keeps both in its data directory, and goes by the newest there.
 //!
-//! They are written before the log has a record that they belong to, and before anybody is told. So a server whose list
+//! What is proposed is written before the log has its record, and before anybody is told. So a server whose list
 //! cannot be written ends, unless nothing but a number has changed. The tree's `/zookeeper/config` is not asked: in a
 //! directory that was copied it tells of another ensemble. All of this only with `reconfigEnabled`.
 //!

@@ -340,6 +340,12 @@ impl Process {
         if self.down.is_some() {
             return;
         }
+        if let Some(members) = members.as_ref().filter(|members| members.is_kept_first()) {
+            self.keep_list(members, ctx);
+            if self.down.is_some() {
+                return;
+            }
+        }
         let (mut dirty, mut said) = (Vec::new(), Vec::new());
         for op in db {
             let seen = Seen::from(&op);
@@ -348,14 +354,6 @@ impl Process {
             }
             self.db.perform(ctx.clock(self.wall_offset_ms), [op], &mut dirty, &mut said);
             ctx.checkers.on_db_op(self.id, &seen, &self.db);
-        }
-        // Real servers keep the list first. But what a leader has counted a quorum for is committed, even if its file is all
-        // that is left to say so: the checkers must know it. Nobody else has been told.
-        if let Some(members) = &members {
-            self.keep_list(members, ctx);
-            if self.down.is_some() {
-                return;
-            }
         }
         said.iter().for_each(|note| self.on_note(note, ctx));
         for outbox in dirty {
@@ -370,9 +368,9 @@ impl Process {
         if self.down.is_some() {
             return; // Nobody hears of what is not on its disk.
         }
-        if let Some(members) = members {
-            self.election.set_members(&members);
-            self.forged.on_members(&members);
+        if let Some(members) = &members {
+            self.election.set_members(members);
+            self.forged.on_members(members);
         }
         for op in links {
             self.perform_link(op, ctx);
@@ -382,6 +380,12 @@ impl Process {
         }
         for (to, notification) in election {
             self.election.send(self.host, to, notification, ctx);
+        }
+        if let Some(members) = members.filter(|members| !members.is_kept_first()) {
+            self.keep_list(&members, ctx);
+            if self.down.is_some() {
+                return;
+            }
         }
         if let Some(end) = end {
             self.down = Some(Down::Ended(format!("exit code {}: {}", end.code, end.reason)));
