@@ -14,7 +14,8 @@ use super::core::Core;
 use super::io::{DiskOp, Effects, LinkId, LinkOp, LogPlace, Note, Now, Proposal};
 use super::membership::Commit;
 use crate::records::{
-    Epoch, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, ServerId, SessionId, TouchedSession, Zxid, is_forwarded,
+    Epoch, ForwardedBody, ForwardedRequest, LearnerInfo, PROTOCOL_VERSION, QuorumPacket, Request, ServerId, SessionId,
+    TouchedSession, TxnBody, Zxid, is_forwarded,
 };
 use crate::zab::SyncPlan;
 use std::collections::BTreeMap;
@@ -82,12 +83,15 @@ pub struct ObserverMaster {
     observers: BTreeMap<LinkId, Observer>,
     /// Sessions of their clients that the leader has not been told of, with their timeouts in ms.
     touched: BTreeMap<SessionId, i32>,
+    /// By whom a session of their clients was begun or taken over last; `None`: by a client of our own. The leader sees us
+    /// behind all of them, so it cannot tell what a former observer had on its way from what the session asks for now.
+    owners: BTreeMap<SessionId, Option<LinkId>>,
 }
 
 /// What an observer asks the leader for.
 #[derive(Debug)]
 pub enum Asked {
-    Request(crate::records::ForwardedRequest),
+    Request(ForwardedRequest),
     Revalidate { session: SessionId, timeout_ms: i32 },
 }
 
@@ -108,6 +112,7 @@ impl ObserverMaster {
     }
 
     pub fn on_link_down(&mut self, link: LinkId, reason: String, out: &mut Effects) {
+        self.owners.retain(|_, owner| *owner != Some(link));
         if let Some(observer) = self.observers.remove(&link) {
             out.notes.push(Note::LearnerDropped { learner: observer.server, reason });
         }
@@ -164,7 +169,7 @@ impl ObserverMaster {
                 self.touched.extend(touched.map(|touched| (touched.session, touched.timeout_ms)));
             }
             (Progress::UpToDate, QuorumPacket::Request(request)) if is_forwarded(request.body.op()) => {
-                return Some(Asked::Request(request));
+                return self.is_in_place(link, &request).then_some(Asked::Request(request));
             }
             // The leader would take it for ours; to one of 3.8.0 a lone check is fatal.
             (Progress::UpToDate, QuorumPacket::Request(request)) => {
@@ -172,11 +177,32 @@ impl ObserverMaster {
                 self.drop_observer(link, &reason, out);
             }
             (Progress::UpToDate, QuorumPacket::Revalidate { session, timeout_ms }) => {
+                self.owners.insert(session, Some(link));
                 return Some(Asked::Revalidate { session, timeout_ms });
             }
             (_, other) => self.drop_observer(link, &format!("{} is out of turn", other.name()), out),
         }
         None
+    }
+
+    /// Whether a request comes from where its session is now. From elsewhere it would be ordered behind what the session
+    /// has asked for since, and nobody waits for its answer. Syncs change nothing, and are answered in their order.
+    fn is_in_place(&mut self, link: LinkId, request: &ForwardedRequest) -> bool {
+        match request.body {
+            ForwardedBody::Request(Request::CreateSession(_)) => {
+                self.owners.insert(request.session, Some(link));
+                true
+            }
+            ForwardedBody::Request(Request::Sync(_)) => true,
+            _ => self.owners.get(&request.session).is_none_or(|owner| *owner == Some(link)),
+        }
+    }
+
+    /// A client of our own comes back to the session.
+    pub fn on_own(&mut self, session: SessionId) {
+        if !self.observers.is_empty() {
+            self.owners.insert(session, None);
+        }
     }
 
     fn on_observer_info(&mut self, core: &Core, epoch: Epoch, link: LinkId, info: &LearnerInfo, out: &mut Effects) {
@@ -295,7 +321,10 @@ impl ObserverMaster {
 
     /// Tells all observers of a commit; those that wait for it are synchronised at the end of the step.
     /// `designated` leads from then on, if it is a reconfiguration.
-    pub fn on_committed(&self, proposal: &Proposal, designated: Option<ServerId>, out: &mut Effects) {
+    pub fn on_committed(&mut self, proposal: &Proposal, designated: Option<ServerId>, out: &mut Effects) {
+        if matches!(proposal.txn.body, TxnBody::CloseSession { .. }) {
+            self.owners.remove(&proposal.txn.session);
+        }
         let commit = Commit { zxid: proposal.zxid(), designated };
         for (link, observer) in &self.observers {
             if observer.progress >= Progress::Synchronizing {

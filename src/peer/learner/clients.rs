@@ -42,6 +42,7 @@ impl Learner {
     /// Asks the leader whether a session lives; the answer comes in the same stream.
     pub fn revalidate(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Effects) {
         if let Some(link) = self.link {
+            self.observers.on_own(session);
             self.renewals.push_back((RenewalWaiter::Client(conn), session));
             out.send(link, QuorumPacket::Revalidate { session, timeout_ms });
         }
