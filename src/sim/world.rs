@@ -203,7 +203,7 @@ impl World {
             Event::Client { client, event } => self.clients[client].on_event(event, &mut self.ctx),
             Event::Start { host, incarnation } => {
                 if self.machines[host].incarnation == incarnation {
-                    self.start(host);
+                    self.start_again(host);
                 }
             }
             Event::Fault(event) => self.on_fault(event),
