@@ -26,8 +26,8 @@ fn write(client: &mut Client, count: i32) {
 
 /// An ensemble of three, one of whose followers was away for [`WRITES`] writes and has come back while more are made;
 /// what its leader said of it.
-fn after_a_long_absence(catch_up: CatchUpRules) -> Vec<String> {
-    let ensemble = Ensemble::start(EnsembleConfig { catch_up, ..EnsembleConfig::default() }).unwrap();
+fn after_a_long_absence(config: EnsembleConfig) -> Vec<String> {
+    let ensemble = Ensemble::start(config).unwrap();
     let leader = ensemble.wait_for_leader(PATIENCE).unwrap();
     let away = *ensemble.ids().iter().find(|&&id| id != leader).unwrap();
     // All of them: without the one that is killed, the other two are the quorum.
@@ -60,14 +60,16 @@ fn after_a_long_absence(catch_up: CatchUpRules) -> Vec<String> {
 
 #[test]
 fn what_is_not_in_memory_any_more_comes_from_the_log() {
-    let said = after_a_long_absence(CatchUpRules { log_size_factor: Some(0.0), ..CatchUpRules::default() });
+    let catch_up = CatchUpRules { log_size_factor: Some(0.0), ..CatchUpRules::default() };
+    let said = after_a_long_absence(EnsembleConfig { catch_up, ..EnsembleConfig::default() });
     assert!(said.iter().any(|line| line.contains("Sending DIFF")), "{said:#?}");
     assert!(!said.iter().any(|line| line.contains("Sending SNAP")), "{said:#?}");
 }
 
 #[test]
 fn a_log_that_is_large_beside_the_snapshot_is_not_sent() {
-    let said = after_a_long_absence(CatchUpRules::default());
+    // The log file with which the follower begins does not count, as in 3.8.0: there must be more of them.
+    let said = after_a_long_absence(EnsembleConfig { snap_count: WRITES as u32 / 4, ..EnsembleConfig::default() });
     assert!(said.iter().any(|line| line.contains("it is too large beside the newest snapshot")), "{said:#?}");
     assert!(said.iter().any(|line| line.contains("Sending SNAP")), "{said:#?}");
 }

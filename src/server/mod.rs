@@ -81,7 +81,7 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandOverError {
-    #[error("only a leader can hand over, this server is {0}")]
+    #[error("only a leader can hand over, this server is {_0}{}", not_yet(*_0))]
     NotLeading(Role),
     /// Wait until another voter is there.
     #[error("there is no follower that could lead")]
@@ -89,6 +89,11 @@ pub enum HandOverError {
     /// It still leads: others are not up to date, or its disk does not answer.
     #[error("it still leads after {} s", .0.as_secs_f64())]
     TimedOut(Duration),
+}
+
+/// A leader may refuse too, in its first moments.
+fn not_yet(role: Role) -> &'static str {
+    if role == Role::Leading { ", and does not serve yet" } else { "" }
 }
 
 /// A running server. Dropping it kills it.

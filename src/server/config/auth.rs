@@ -297,7 +297,8 @@ impl AuthConfig {
     pub fn quorum_logins(&self, sasl: &QuorumSaslConfig) -> Result<QuorumLogins, ConfigError> {
         let Some(path) = &self.jaas_file else {
             let remedy = "quorum.auth.enableSasl=true needs Java's login configuration, with the sections QuorumServer \
-                          and QuorumLearner";
+                          and QuorumLearner: a line java.security.auth.login.config=FILE here, or \
+                          SERVER_JVMFLAGS=-Djava.security.auth.login.config=FILE in the environment";
             return Err(ConfigError::Missing { at: At::default(), key: "java.security.auth.login.config", remedy });
         };
         let section = |name: &str| match read_section(path, name)? {
