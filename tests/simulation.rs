@@ -44,7 +44,8 @@ fn assert_everything_has_happened(counts: &Counts) {
 
 #[test]
 fn seeds_run_without_a_violation_and_meet_every_kind_of_trouble() {
-    let seeds: Vec<_> = (0..24).map(|seed| (seed, Options::default())).collect();
+    // With 33 a new leader completes a change of the one before, which is rare.
+    let seeds: Vec<_> = (0..24).chain([33]).map(|seed| (seed, Options::default())).collect();
     let reports = run_all(&seeds);
     assert_no_violation(&reports);
     let mut counts = Counts::default();
