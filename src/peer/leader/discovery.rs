@@ -149,8 +149,8 @@ impl Leader {
         }
         let accepted = self.learners.values().map(|learner| learner.accepted_epoch).max().unwrap_or_default();
         let accepted = accepted.max(core.accepted_epoch).max(core.epoch_promised);
-        // A restored directory may be older than the list: the next change must be newer than that.
-        let listed = Zxid(core.committed.version).epoch();
+        // A restored directory may be older than the list: what is proposed must be newer than that.
+        let listed = Zxid(core.committed.version.saturating_sub(1)).epoch();
         let accepted = if listed.0 <= accepted.0 + EPOCHS_AHEAD_MAX { accepted.max(listed) } else { accepted };
         if accepted.0 + 1 >= EPOCH_MAX {
             let text =
