@@ -24,7 +24,7 @@ mod local_sessions;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod membership;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod membership_tests;
 mod observer_master;
 mod outbox;
