@@ -32,7 +32,7 @@ const EXIT_SNAPSHOT: i32 = 10;
 const CHUNK_BYTES: usize = 64 << 10;
 /// A periodic snapshot is in no hurry: after each chunk its thread rests so many times as long as that took, so that
 /// processor, lock and disk are the writes' most of the time.
-const PAUSES: u32 = 2;
+const PAUSES: u32 = 6;
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Work for the disk thread.
