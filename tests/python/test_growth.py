@@ -156,7 +156,7 @@ async def test_what_cannot_be_changed_is_said_and_changes_nothing() -> None:
         with pytest.raises(ValueError, match="no server 7"):
             await ensemble.remove(7)
         with pytest.raises(ValueError, match="'participant' or 'observer'"):
-            await ensemble.add("witness")  # type: ignore[arg-type]
+            await ensemble.add("witness")  # type: ignore[arg-type]  # No such role: the test is about the refusal.
         with pytest.raises(ValueError, match="timeout"):
             await ensemble.add(timeout=-1)
         await ensemble[1].kill()

@@ -34,7 +34,7 @@ impl Leader {
 
     /// Asked to let another server lead.
     pub(super) fn on_hand_over(&mut self, core: &Core, now: Now, out: &mut Effects) {
-        if self.learners.values().any(|learner| may_lead(core, learner)) {
+        if self.learners.values().any(|learner| may_succeed(core, learner)) {
             self.begin_hand_over(core, now, "it was asked to hand over".to_owned(), true, out);
         } else {
             out.notes.push(Note::Warning("there is nobody to hand over to".to_owned()));
@@ -68,7 +68,7 @@ impl Leader {
         if self.successor.is_some() {
             return Ok(()); // What was outstanding was a reconfiguration: it has named the next leader.
         }
-        let lags = |learner: &Learner| may_lead(core, learner) && !has_all(learner);
+        let lags = |learner: &Learner| may_succeed(core, learner) && !has_all(learner);
         if now.micros < *until && (!self.broadcast.is_idle() || self.learners.values().any(lags)) {
             return Ok(());
         }
@@ -84,7 +84,7 @@ impl Leader {
 
     /// The voter that would win without us: the one with the highest id of those who have everything.
     fn successor(&self, core: &Core) -> Option<ServerId> {
-        let ready = self.learners.values().filter(|learner| may_lead(core, learner) && has_all(learner));
+        let ready = self.learners.values().filter(|learner| may_succeed(core, learner) && has_all(learner));
         ready.filter_map(|learner| learner.server).max()
     }
 }
@@ -96,7 +96,7 @@ fn has_all(learner: &Learner) -> bool {
 }
 
 /// Whether it could be elected as far as the configuration goes, and follows us.
-fn may_lead(core: &Core, learner: &Learner) -> bool {
+fn may_succeed(core: &Core, learner: &Learner) -> bool {
     let is_candidate = |server| core.quorums.is_voter(server) && !core.quorums.is_weightless(server);
     learner.progress == Progress::UpToDate && !learner.is_observer && learner.server.is_some_and(is_candidate)
 }
