@@ -270,9 +270,6 @@ impl ObserverMaster {
             (LogPlace::Prefix, Some((first, last))) => {
                 Ok(History { logged: Some((peer_last, first)), ..History::diff(last, core.recent.after(first)) })
             }
-            (LogPlace::After(to), Some((first, _))) => {
-                Ok(History { logged: Some((to, first)), ..History::trunc(to, core.recent.after(first)) })
-            }
         };
         let history = found.unwrap_or_else(|why| {
             out.notes.push(Note::LogOfNoUse { learner: observer.server, why: why.to_owned() });
@@ -513,7 +510,6 @@ mod tests {
     fn what_memory_does_not_reach_back_to_comes_from_the_log() {
         let rest = ["the log", "PROPOSAL", "COMMIT", "NEWLEADER"];
         assert_eq!(found(LogPlace::Prefix, zxid(4)), [&["DIFF"][..], &rest].concat());
-        assert_eq!(found(LogPlace::After(zxid(2)), zxid(4)), [&["TRUNC"][..], &rest].concat());
     }
 
     #[test]

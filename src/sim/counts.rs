@@ -177,7 +177,7 @@ impl Counts {
 
     pub fn on_log_searched(&mut self, place: LogPlace) {
         match place {
-            LogPlace::Prefix | LogPlace::After(_) => self.found_in_log += 1,
+            LogPlace::Prefix => self.found_in_log += 1,
             LogPlace::Unknown(_) => self.not_in_log += 1,
         }
     }

@@ -11,11 +11,9 @@ use crate::records::Zxid;
 /// What the log says about a learner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogPlace {
-    /// Its history is a prefix of ours, and the log has all that follows: DIFF.
+    /// Its history is a prefix of ours, and the log has all that follows: DIFF. There is no place for TRUNC: something that
+    /// we lack would be behind a gap in one epoch, and where epochs meet nobody knows what lay between.
     Prefix,
-    /// It has something that we lack: TRUNC to this zxid, behind which the log has all that follows. Not found by
-    /// [`LogWalk`]: in one epoch that would be a gap, and where epochs meet nobody knows what lay between.
-    After(Zxid),
     /// The log cannot help, for this reason: SNAP.
     Unknown(&'static str),
 }

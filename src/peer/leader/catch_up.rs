@@ -108,11 +108,8 @@ impl Leader {
             let history = match (place, first, last) {
                 (LogPlace::Unknown(why), ..) => snapshot(why, out),
                 (_, Some(first), Some(last)) if is_synced => {
-                    let (trunc, from, to) = match place {
-                        LogPlace::After(zxid) => (true, zxid, zxid),
-                        _ => (false, peer, last),
-                    };
-                    History::Txns { trunc, from, to, logged: Some(first), recent: core.recent.after(first) }
+                    let recent = core.recent.after(first);
+                    History::Txns { trunc: false, from: peer, to: last, logged: Some(first), recent }
                 }
                 _ if now.micros < since + core.tick_micros() => continue,
                 _ => snapshot("our own disk is behind", out),
